@@ -1,0 +1,1 @@
+"""What every arrow stands on: typed settings, units, documents, manifests, atomic publication, progress."""

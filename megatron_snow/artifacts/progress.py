@@ -1,0 +1,84 @@
+"""Progress with rate and ETA: a live bar on a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TextIO, TypeVar
+
+from megatron_snow.artifacts.units import format_count, format_seconds
+
+T = TypeVar("T")
+_LINE_EVERY = 10.0  # seconds between lines in a log file (ours: readable in a job's log)
+_BAR_EVERY = 0.2  # seconds between redraws on a terminal
+
+
+class Progress:
+    """``with Progress("scoring", total=n, unit="files") as bar: bar.advance()``.
+
+    ``total`` may be None when it is not known; then no ETA is shown. ``note`` is free text kept at the end of the line.
+    """
+
+    def __init__(self, label: str, total: float | None = None, unit: str = "", stream: TextIO | None = None) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self.note = 0.0, ""
+        self.stream = stream or sys.stderr
+        self._live = self.stream.isatty()
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._write(final=True)
+        elif self._live:
+            self.stream.write("\n")
+
+    def advance(self, amount: float = 1, note: str | None = None) -> None:
+        """Count ``amount`` more units as done and show the line when one is due."""
+        self.done += amount
+        if note is not None:
+            self.note = note
+        if time.monotonic() - self._last >= (_BAR_EVERY if self._live else _LINE_EVERY):
+            self._write()
+
+    def line(self) -> str:
+        """The line as it reads now."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rate = self.done / seconds
+        parts = [f"  {self.label}: {format_count(self.done)}"]
+        if self.total:
+            parts[0] += f"/{format_count(self.total)}"
+        parts[0] += f" {self.unit}".rstrip()
+        if self.total:
+            parts.append(f"{100 * self.done / self.total:.0f} %")
+        parts.append(f"{format_count(float(f'{rate:.3g}'))} {self.unit or 'items'}/s")
+        if self.total and rate > 0 and self.done < self.total:
+            parts.append(f"ETA {format_seconds((self.total - self.done) / rate)}")
+        else:
+            parts.append(format_seconds(seconds))
+        return ", ".join(parts) + (f"  {self.note}" if self.note else "")
+
+    def _write(self, final: bool = False) -> None:
+        self._last = time.monotonic()
+        if self._live:
+            self.stream.write("\r\x1b[K" + self.line() + ("\n" if final else ""))
+        else:
+            self.stream.write(self.line() + "\n")
+        self.stream.flush()
+
+
+def track(items: Iterable[T], label: str, total: float | None = None, unit: str = "") -> Iterator[T]:
+    """Yield ``items`` and show progress; ``total`` defaults to ``len(items)`` where it has one."""
+    with Progress(label, total if total is not None else (len(items) if hasattr(items, "__len__") else None), unit) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+def say(message: str) -> None:
+    """One line to the user, beside the progress (standard error, so that standard output stays for results)."""
+    print(message, file=sys.stderr, flush=True)

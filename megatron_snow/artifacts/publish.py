@@ -1,0 +1,106 @@
+"""Atomic publication: an artefact is whole or absent, whatever kills us.
+
+An arrow works in ``<folder>.building``; a ``KEY`` file there says whose work it is, so that a killed run with the
+same key goes on where it stopped and one with another key starts over. On success the manifest is written last and
+the folder renamed into place; the artefact it replaces stays until then. A run killed between the two finds the
+finished manifest and only renames (``Building.finished``).
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.manifest import FORMAT, NAME, Manifest, artefact_key, list_files, read_manifest, versions
+
+_KEY_FILE = "KEY"
+
+
+class Building:
+    """An artefact being made: write below ``work``, put numbers into ``counts``."""
+
+    def __init__(self, folder: Path, arrow: str, arrow_version: int, settings: dict[str, Any], seed: int, inputs: dict[str, str]) -> None:
+        self.folder = folder
+        self.work = folder.with_name(folder.name + ".building")
+        self.counts: dict[str, Any] = {}
+        self._arrow, self._arrow_version = arrow, arrow_version
+        self._settings, self._seed, self._inputs = settings, seed, inputs
+        self.key = artefact_key(arrow, arrow_version, settings, seed, inputs)
+        self._start = time.time()
+
+    def open(self) -> Building:
+        """Make or adopt the work folder."""
+        key_file = self.work / _KEY_FILE
+        if self.work.exists() and (not key_file.exists() or key_file.read_text() != self.key):
+            shutil.rmtree(self.work)
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_atomically(key_file, self.key.encode())
+        return self
+
+    @property
+    def finished(self) -> bool:
+        """Whether a killed run had written everything but not moved it into place."""
+        return (self.work / NAME).exists()
+
+    def publish(self) -> Manifest:
+        """Write the manifest and move the work folder into place."""
+        if self.finished:
+            return self._move()
+        manifest = Manifest(
+            format=FORMAT, arrow=self._arrow, key=self.key, arrow_version=self._arrow_version, inputs=self._inputs, settings=self._settings,
+            seed=self._seed, versions=versions(), counts=self.counts, started=datetime.datetime.fromtimestamp(self._start, datetime.UTC).isoformat(timespec="seconds"),
+            seconds=round(time.time() - self._start, 3), files=list_files(self.work, besides=(_KEY_FILE,)),
+        )  # fmt: skip
+        write_atomically(self.work / NAME, manifest.model_dump_json(indent=1).encode())
+        return self._move()
+
+    def _move(self) -> Manifest:
+        replaced = self.folder.with_name(self.folder.name + ".replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if self.folder.exists():
+            os.rename(self.folder, replaced)
+        os.rename(self.work, self.folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+        (self.folder / _KEY_FILE).unlink(missing_ok=True)
+        manifest = read_manifest(self.folder)
+        assert manifest is not None  # written above, or by the killed run
+        return manifest
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` holds the old or the new bytes, never a part; survives a power cut."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Hold the output folder; a second run in it is refused with the owner named. The lock dies with the process."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = (out / ".lock").open("a+")
+    except OSError as error:
+        raise SnowError(f"cannot write to the output folder {out}: {error.strerror}; choose another with --out") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise SnowError(f"another run is at work in {out} ({handle.read().strip() or 'owner unknown'}); wait for it or choose another --out") from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        yield
