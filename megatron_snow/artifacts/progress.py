@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import TextIO, TypeVar
 
@@ -73,7 +73,7 @@ class Progress:
 
 def track(items: Iterable[T], label: str, total: float | None = None, unit: str = "") -> Iterator[T]:
     """Yield ``items`` and show progress; ``total`` defaults to ``len(items)`` where it has one."""
-    with Progress(label, total if total is not None else (len(items) if hasattr(items, "__len__") else None), unit) as bar:
+    with Progress(label, total if total is not None else (len(items) if isinstance(items, Sized) else None), unit) as bar:
         for item in items:
             yield item
             bar.advance()

@@ -33,7 +33,7 @@ class Building:
         self.work = folder.with_name(folder.name + ".building")
         self.counts: dict[str, Any] = {}
         self._arrow, self._arrow_version = arrow, arrow_version
-        self._settings, self._seed, self._inputs = settings, seed, inputs
+        self._settings, self.seed, self.inputs = settings, seed, inputs
         self.key = artefact_key(arrow, arrow_version, settings, seed, inputs)
         self._start = time.time()
 
@@ -55,11 +55,21 @@ class Building:
         """Write the manifest and move the work folder into place."""
         if self.finished:
             return self._move()
+        started = datetime.datetime.fromtimestamp(self._start, datetime.UTC)
         manifest = Manifest(
-            format=FORMAT, arrow=self._arrow, key=self.key, arrow_version=self._arrow_version, inputs=self._inputs, settings=self._settings,
-            seed=self._seed, versions=versions(), counts=self.counts, started=datetime.datetime.fromtimestamp(self._start, datetime.UTC).isoformat(timespec="seconds"),
-            seconds=round(time.time() - self._start, 3), files=list_files(self.work, besides=(_KEY_FILE,)),
-        )  # fmt: skip
+            format=FORMAT,
+            arrow=self._arrow,
+            key=self.key,
+            arrow_version=self._arrow_version,
+            inputs=self.inputs,
+            settings=self._settings,
+            seed=self.seed,
+            versions=versions(),
+            counts=self.counts,
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(time.time() - self._start, 3),
+            files=list_files(self.work, besides=(_KEY_FILE,)),
+        )
         write_atomically(self.work / NAME, manifest.model_dump_json(indent=1).encode())
         return self._move()
 

@@ -1,4 +1,4 @@
-"""Quantities with their unit in the value: ``500B`` tokens, ``8GiB`` memory, ``600 steps``.
+"""Quantities with their unit in the value: ``500B`` tokens, ``8GiB`` memory, ``600 steps``, ``90 s``.
 
 Token counts use decimal suffixes (K, M, B, T = 10^3, 10^6, 10^9, 10^12), as the field writes them. Byte
 sizes use the IEC suffixes (KiB = 1024 bytes) or the decimal ones (KB = 1000 bytes).
@@ -7,11 +7,13 @@ sizes use the IEC suffixes (KiB = 1024 bytes) or the decimal ones (KB = 1000 byt
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_serializer, model_validator
 
 _COUNT = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "days": 86400}
 _BYTES = {"B": 1, "": 1}
 for _power, _letter in enumerate("KMGTP", start=1):
     _BYTES[f"{_letter}iB"] = 1024**_power
@@ -24,7 +26,7 @@ def _parse(value: Any, suffixes: dict[str, int], what: str, example: str) -> int
     match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([A-Za-z]*)", str(value).strip())
     if match is None or match[2] not in suffixes:
         raise ValueError(f"{value!r} is not {what}; write it like {example} (suffixes: {', '.join(s for s in suffixes if s)})")
-    number = float(match[1].replace("_", "")) * suffixes[match[2]]
+    number = Decimal(match[1].replace("_", "")) * suffixes[match[2]]  # exact: 1.001K is 1001
     if number != int(number):
         raise ValueError(f"{value!r} is not a whole number of {what.split()[-1]}; write it like {example}")
     return int(number)
@@ -38,6 +40,11 @@ def parse_tokens(value: Any) -> int:
 def parse_bytes(value: Any) -> int:
     """``"8GiB"`` -> 8 * 2**30 bytes. Raises ValueError on anything else than a size with an IEC or decimal suffix."""
     return _parse(value, _BYTES, "a size in bytes", "8GiB or 256MiB")
+
+
+def parse_seconds(value: Any) -> int:
+    """``"2 min"`` -> 120 seconds. Raises ValueError where the unit (s, min, h, days) is missing."""
+    return _parse(value, _SECONDS, "a time in seconds", "90 s, 2 min, 3 h or 4 days")
 
 
 def format_count(count: float) -> str:
@@ -67,6 +74,7 @@ def format_seconds(seconds: float) -> str:
 
 
 Tokens = Annotated[int, BeforeValidator(parse_tokens), PlainSerializer(lambda n: n, return_type=int)]
+Seconds = Annotated[int, BeforeValidator(lambda v: v if isinstance(v, int) else parse_seconds(v)), PlainSerializer(lambda n: n, return_type=int)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(lambda n: n, return_type=int)]
 
 

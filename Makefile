@@ -1,0 +1,40 @@
+# make quickstart   the whole road on this machine, from nothing
+# make test         the test suite
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# CPU ranks: idle OpenMP threads must not spin on cores that other ranks need.
+export OMP_WAIT_POLICY ?= PASSIVE
+export TOKENIZERS_PARALLELISM ?= true
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+
+.PHONY: install quickstart test check bench soak sanitize clean
+
+install: $(VENV)/.installed
+
+# torch goes first: with it in place nothing else pulls another build of it.
+$(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*)
+	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 12) else f'megatron_snow needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch setuptools wheel pybind11
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,tools]'
+	touch $@
+
+quickstart: install
+	$(BIN)/snow run examples/quickstart/recipe.yaml
+
+test: install
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_tree.py
+
+bench: install
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build out *.egg-info megatron_snow/*.so

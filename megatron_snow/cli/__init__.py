@@ -1,0 +1,7 @@
+"""``snow``: one subcommand an arrow, each reading the recipe."""
+
+from __future__ import annotations
+
+from megatron_snow.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,145 @@
+"""The command line. Errors a user can mend end with exit code 2 and no traceback; bugs keep theirs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.publish import exclusive
+
+_HELP = """From raw source code to a trained, evaluated Hugging Face code model: the Arctic-SnowCoder road.
+
+raw code -> corpus -> tokenizer -> annotate -> synthesize -> tokenize -> train (three phases) -> convert -> evaluate -> report
+
+Each step reads a RECIPE (a YAML file; see examples/), does only what is not done yet, can be killed at any time and
+goes on when started again. Start with:  snow plan examples/quickstart/recipe.yaml
+"""
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file: examples/quickstart/recipe.yaml, examples/snowcoder_1b3/recipe.yaml, ...")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one field of the recipe, e.g. --set train.phases.general.tokens=1M. May be repeated."),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where artefacts go; out/<recipe's name> by default.")]
+Phase = Annotated[str | None, typer.Option("--phase", help="Only this phase of the recipe (general, continued, enhanced, ...).")]
+
+
+def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path | None, phase: str | None = None) -> None:
+    """Run the stages of one arrow that are not done."""
+    from megatron_snow.recipe.drive import drive, open_road
+
+    recipe, road = open_road(recipe_path, overrides or [], out)
+    names = [stage.name for stage in road.stages.values() if stage.arrow == arrow and phase in (None, stage.phase)]
+    if not names:
+        raise SnowError(f"the recipe has no phase {phase!r}; it has: {', '.join(recipe.train.phases)}")
+    with exclusive(road.out):
+        drive(road, names)
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Print what would be done: state of each arrow and why, tokens, steps, parameters, FLOPs, memory, checkpoint sizes, time budget."""
+    from megatron_snow.recipe.drive import open_road
+    from megatron_snow.recipe.plan import render_plan
+
+    checked, road = open_road(recipe, overrides or [], out)
+    typer.echo(render_plan(checked, road))
+
+
+@app.command()
+def corpus(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Raw code -> standard tier: read the sources, filter, deduplicate, decontaminate, split off held-out repositories."""
+    _arrow("corpus", recipe, overrides, out)
+
+
+@app.command()
+def tokenizer(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Standard tier -> tokenizer: train a byte-level BPE with the code special tokens, or take the given one."""
+    _arrow("tokenizer", recipe, overrides, out)
+
+
+@app.command()
+def annotate(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Standard tier -> high-quality tier: train the BERT-style annotator, score every file, select per language to the token budget."""
+    _arrow("annotate", recipe, overrides, out)
+
+
+@app.command()
+def synthesize(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """High-quality tier -> synthetic tier: ask a served model for problem-solving files seeded by the best files, keep what passes."""
+    _arrow("synthesize", recipe, overrides, out)
+
+
+@app.command()
+def tokenize(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Tiers -> Megatron .bin/.idx: group files into documents by language and repository, encode, index."""
+    _arrow("tokenize", recipe, overrides, out)
+
+
+@app.command()
+def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, phase: Phase = None) -> None:
+    """Indexed tiers -> checkpoints: the phases one after the other on megatron-core, resuming where a killed run stopped."""
+    _arrow("train", recipe, overrides, out, phase)
+
+
+@app.command()
+def convert(recipe: RecipePath, overrides: Overrides = None, out: Out = None, phase: Phase = None) -> None:
+    """Checkpoint of any layout -> Hugging Face Llama folder, one for each phase."""
+    _arrow("convert", recipe, overrides, out, phase)
+
+
+@app.command()
+def evaluate(recipe: RecipePath, overrides: Overrides = None, out: Out = None, phase: Phase = None) -> None:
+    """Hugging Face model -> bits per byte (held-out code by language, HumanEval solutions) and HumanEval pass@1 in the sandbox."""
+    _arrow("evaluate", recipe, overrides, out, phase)
+
+
+@app.command()
+def report(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Everything -> one self-contained HTML page."""
+    _arrow("report", recipe, overrides, out)
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """The whole road: print the plan, run every arrow that is not done, end with the model, the report and a few completions."""
+    from megatron_snow.recipe.drive import drive, open_road, summary
+    from megatron_snow.recipe.plan import render_plan
+
+    checked, road = open_road(recipe, overrides or [], out)
+    with exclusive(road.out):
+        typer.echo(render_plan(checked, road))
+        drive(road, list(road.stages))
+        typer.echo(summary(checked, road))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, what each feature needs, and what is missing."""
+    from megatron_snow.cli.doctor import examine
+
+    typer.echo(examine())
+
+
+def main() -> None:
+    """Entry point of ``snow``."""
+    try:
+        app(standalone_mode=False)
+    except SnowError as error:
+        print(f"snow: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        print("\nsnow: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

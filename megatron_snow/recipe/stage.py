@@ -1,0 +1,126 @@
+"""One stage of the road: an arrow applied once, with its state on disk.
+
+A stage is *done* when its artefact's key equals the key of what would be made now; then it is skipped. Otherwise it is
+*stale* (with the reason), *partial* (a killed run of the same key can go on) or *missing*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.manifest import Manifest, read_manifest
+from megatron_snow.artifacts.publish import Building
+
+State = Literal["done", "stale", "partial", "missing", "waiting"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An arrow and what it depends on.
+
+    ``run(inputs, work)`` gets the folders of the input stages by name and writes below ``work``; its result is counts.
+    ``external`` names fingerprints of inputs that are no stage (source folders, a given tokenizer).
+    """
+
+    name: str
+    arrow: str
+    folder: str
+    version: int
+    settings: dict[str, Any]
+    run: Callable[[Mapping[str, Path], Path], dict[str, Any]]
+    inputs: tuple[str, ...] = ()
+    phase: str | None = None
+    external: Callable[[], dict[str, str]] = field(default=dict)
+    budget: int | None = None
+    """Seconds the recipe allows for it, for the plan."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a stage stands, and why."""
+
+    state: State
+    why: str
+    manifest: Manifest | None = None
+
+
+class Road:
+    """The stages of a recipe in order, in one output folder."""
+
+    def __init__(self, stages: list[Stage], out: Path, seed: int) -> None:
+        self.stages = {stage.name: stage for stage in stages}
+        self.out, self.seed = out, seed
+        self._external: dict[str, dict[str, str]] = {}
+
+    def folder(self, name: str) -> Path:
+        """Where the artefact of a stage is published."""
+        return self.out / self.stages[name].folder
+
+    def building(self, stage: Stage) -> Building:
+        """The artefact a stage would make now. Raises SnowError where an input is missing."""
+        inputs = {name: self._fingerprint(name, stage) for name in stage.inputs} | self._externals(stage)
+        return Building(self.folder(stage.name), stage.arrow, stage.version, stage.settings, self.seed, inputs)
+
+    def _externals(self, stage: Stage) -> dict[str, str]:
+        """Fingerprints of what lies outside the road, taken once a run: scanning source folders takes seconds."""
+        if stage.name not in self._external:
+            self._external[stage.name] = stage.external()
+        return self._external[stage.name]
+
+    def _fingerprint(self, name: str, stage: Stage) -> str:
+        manifest = read_manifest(self.folder(name))
+        if manifest is None:
+            raise SnowError(f"{stage.name} needs {self.folder(name)}, which is not there; run `snow {self.stages[name].arrow}` first, or `snow run` for all")
+        return manifest.fingerprint
+
+    def status(self, name: str) -> Status:
+        """Where a stage stands. A stage whose inputs are not done waits for them."""
+        stage = self.stages[name]
+        manifest = read_manifest(self.folder(name))
+        unready = [other for other in stage.inputs if self.status(other).state != "done"]
+        if unready:
+            return Status("waiting", f"after {', '.join(unready)}", manifest)
+        building = self.building(stage)
+        if manifest is not None and manifest.key == building.key:
+            return Status("done", f"{manifest.seconds:.0f} s on {manifest.started[:10]}", manifest)
+        key_file = building.work / "KEY"
+        if key_file.exists() and key_file.read_text() == building.key:
+            return Status("partial", "a killed run goes on", manifest)
+        if manifest is None:
+            return Status("missing", "never run")
+        return Status("stale", _difference(manifest, building, stage), manifest)
+
+    def make(self, name: str) -> Manifest:
+        """Run one stage and publish its artefact; adopts what a killed run finished. Raises SnowError where inputs are not done."""
+        stage = self.stages[name]
+        for other in stage.inputs:
+            status = self.status(other)
+            if status.state != "done":
+                raise SnowError(
+                    f"{name} stands on {other}, which is {status.state} ({status.why}); run `snow {self.stages[other].arrow}` first, or `snow run` for all"
+                )
+        building = self.building(stage).open()
+        if not building.finished:
+            building.counts = stage.run({other: self.folder(other) for other in stage.inputs}, building.work)
+        return building.publish()
+
+
+def _difference(manifest: Manifest, building: Building, stage: Stage) -> str:
+    """Why an artefact's key is not today's, for people."""
+    changed = [f"input {name}" for name in sorted(manifest.inputs.keys() | building.inputs.keys()) if manifest.inputs.get(name) != building.inputs.get(name)]
+    changed += [f"setting {path}" for path in _changed_paths(manifest.settings, stage.settings)]
+    if manifest.seed != building.seed:
+        changed.append("seed")
+    if manifest.arrow_version != stage.version:
+        changed.append("the arrow's version")
+    return "changed: " + ", ".join(changed)
+
+
+def _changed_paths(old: Any, new: Any, prefix: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [path for key in sorted(old.keys() | new.keys()) for path in _changed_paths(old.get(key), new.get(key), f"{prefix}{key}.")]
+    return [] if old == new else [prefix.rstrip(".")]
