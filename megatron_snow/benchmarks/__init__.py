@@ -1,0 +1,1 @@
+"""Benchmark problems: what evaluation runs and decontamination looks for. Loaders only; scoring is ``evaluation``."""
