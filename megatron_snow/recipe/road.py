@@ -1,0 +1,159 @@
+"""The road, in data order: this file is the table of contents of megatron_snow.
+
+    raw code -> corpus -> tokenizer -> annotate -> synthesize -> tokenize -> train (a phase after the other) -> convert -> evaluate -> report
+
+``version`` of a stage goes up when its arrow's output changes for the same settings, seed and inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from megatron_snow.recipe.settings import TIERS, Recipe
+from megatron_snow.recipe.stage import Road, Stage
+
+Inputs = Mapping[str, Path]
+Counts = dict[str, Any]
+
+
+def build_road(recipe: Recipe, out: Path) -> Road:
+    """The stages of a recipe in the output folder ``out``; nothing runs yet."""
+    stages = [
+        _corpus(recipe),
+        _tokenizer(recipe),
+        _annotate(recipe),
+        _synthesize(recipe),
+        _tokenize(recipe),
+        *_train(recipe),
+        *(_convert(recipe, phase) for phase in recipe.train.phases),
+        *(_evaluate(recipe, phase) for phase in recipe.train.phases),
+    ]
+    stages.append(_report(recipe, stages))
+    return Road(stages, out, recipe.seed)
+
+
+def _corpus(recipe: Recipe) -> Stage:
+    def run(_: Inputs, work: Path) -> Counts:
+        from megatron_snow.corpus import build
+
+        return build(recipe.corpus, recipe.seed, work)
+
+    def external() -> dict[str, str]:
+        from megatron_snow.corpus import source_fingerprint
+
+        return {"sources": source_fingerprint(recipe.corpus)}
+
+    return Stage("corpus", "corpus", "1-corpus", 1, recipe.corpus.identity(), run, external=external, budget=recipe.budget.get("corpus"))
+
+
+def _tokenizer(recipe: Recipe) -> Stage:
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.tokens import train_tokenizer
+
+        return train_tokenizer(recipe.tokenizer, inputs["corpus"], work)
+
+    return Stage("tokenizer", "tokenizer", "2-tokenizer", 1, recipe.tokenizer.identity(), run, ("corpus",), budget=recipe.budget.get("tokenizer"))
+
+
+def _annotate(recipe: Recipe) -> Stage:
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.quality import annotate
+
+        return annotate(recipe.annotate, recipe.seed, inputs["corpus"], inputs["tokenizer"], work)
+
+    settings = recipe.annotate.identity()
+    return Stage("annotate", "annotate", "3-annotate", 1, settings, run, ("corpus", "tokenizer"), budget=recipe.budget.get("annotate"))
+
+
+def _synthesize(recipe: Recipe) -> Stage:
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.synthesis import synthesize
+
+        return synthesize(recipe.synthesize, recipe.seed, inputs["annotate"], work)
+
+    settings = recipe.synthesize.identity()
+    return Stage("synthesize", "synthesize", "4-synthesize", 1, settings, run, ("annotate",), budget=recipe.budget.get("synthesize"))
+
+
+def _tokenize(recipe: Recipe) -> Stage:
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.tokens import tokenize
+
+        tiers = {
+            "standard": inputs["corpus"] / "standard",
+            "high_quality": inputs["annotate"] / "high_quality",
+            "synthetic": inputs["synthesize"] / "synthetic",
+            "heldout": inputs["corpus"] / "heldout",
+        }
+        assert set(TIERS) < set(tiers)
+        return tokenize(recipe.tokenize, recipe.seed, tiers, inputs["tokenizer"], work)
+
+    needs = ("corpus", "tokenizer", "annotate", "synthesize")
+    return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, budget=recipe.budget.get("tokenize"))
+
+
+def _train(recipe: Recipe) -> list[Stage]:
+    """One stage a phase, each standing on the one before: changing the last phase leaves the first alone."""
+    stages: list[Stage] = []
+    total = sum(phase.tokens for phase in recipe.train.phases.values())
+    previous: str | None = None
+    for phase, settings in recipe.train.phases.items():
+        stages.append(_train_phase(recipe, phase, previous, share=settings.tokens / total))
+        previous = stages[-1].name
+    return stages
+
+
+def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float) -> Stage:
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.training import train_phase
+
+        before = inputs[previous] if previous else None
+        return train_phase(recipe.train, phase, recipe.model, recipe.layout, recipe.seed, inputs["tokenize"], inputs["tokenizer"], before, work)
+
+    # The layout is left out: the same samples in the same order make the same model under any layout.
+    shared = {name: value for name, value in recipe.train.identity().items() if name != "phases"}
+    settings = {"model": recipe.model.identity(), "train": shared, "phase": recipe.train.phases[phase].identity()}
+    needs = ("tokenizer", "tokenize", *((previous,) if previous else ()))
+    budget = recipe.budget.get("train")
+    seconds = None if budget is None else round(budget * share)
+    return Stage(f"train {phase}", "train", f"6-train/{phase}", 1, settings, run, needs, phase=phase, budget=seconds)
+
+
+def _share(recipe: Recipe, arrow: str) -> int | None:
+    """An arrow's budget, split evenly over the phases."""
+    return recipe.budget[arrow] // len(recipe.train.phases) if arrow in recipe.budget else None
+
+
+def _convert(recipe: Recipe, phase: str) -> Stage:
+    trained = f"train {phase}"
+
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.convert import to_hugging_face
+
+        return to_hugging_face(inputs[trained], inputs["tokenizer"], work)
+
+    return Stage(f"convert {phase}", "convert", f"7-convert/{phase}", 1, {}, run, (trained, "tokenizer"), phase=phase, budget=_share(recipe, "convert"))
+
+
+def _evaluate(recipe: Recipe, phase: str) -> Stage:
+    model = f"convert {phase}"
+
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.evaluation import evaluate
+
+        return evaluate(recipe.evaluate, recipe.seed, inputs[model], inputs["corpus"], work)
+
+    settings = recipe.evaluate.identity()
+    return Stage(f"evaluate {phase}", "evaluate", f"8-evaluate/{phase}", 1, settings, run, (model, "corpus"), phase=phase, budget=_share(recipe, "evaluate"))
+
+
+def _report(recipe: Recipe, stages: list[Stage]) -> Stage:
+    def run(inputs: Inputs, work: Path) -> Counts:
+        from megatron_snow.report import build
+
+        return build(inputs, recipe.model_dump(mode="json"), work)
+
+    needs = tuple(stage.name for stage in stages)
+    return Stage("report", "report", "9-report", 1, recipe.model_dump(mode="json"), run, needs, budget=recipe.budget.get("report"))

@@ -1,0 +1,53 @@
+"""The recipe: every package's own settings, composed. Section names are the subcommands' names."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator, model_validator
+
+from megatron_snow.artifacts.settings import Settings
+from megatron_snow.artifacts.units import Seconds
+from megatron_snow.corpus.settings import CorpusSettings
+from megatron_snow.evaluation.settings import EvaluateSettings
+from megatron_snow.model.settings import ModelSettings
+from megatron_snow.parallel.settings import Layout
+from megatron_snow.quality.settings import AnnotateSettings
+from megatron_snow.synthesis.settings import SynthesizeSettings
+from megatron_snow.tokens.settings import TokenizerSettings, TokenizeSettings
+from megatron_snow.training.settings import TrainSettings
+
+ARROWS = ("corpus", "tokenizer", "annotate", "synthesize", "tokenize", "train", "convert", "evaluate", "report")
+TIERS = ("standard", "high_quality", "synthetic")
+
+
+class Recipe(Settings):
+    """The whole road in one file."""
+
+    name: str = Field(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*")
+    """Names the output folder."""
+    seed: int = 1234
+    """Every random choice of the road is a function of this and of the settings."""
+    corpus: CorpusSettings
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    annotate: AnnotateSettings
+    synthesize: SynthesizeSettings
+    tokenize: TokenizeSettings = TokenizeSettings()
+    model: ModelSettings = ModelSettings()
+    layout: Layout = Layout()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    budget: dict[str, Seconds] = {}  # noqa: RUF012 - settings are frozen
+    """Time each arrow may take, shown by the plan and compared with at the end; limits nothing."""
+
+    @field_validator("budget")
+    @classmethod
+    def _known_arrows(cls, budget: dict[str, int]) -> dict[str, int]:
+        if unknown := budget.keys() - set(ARROWS):
+            raise ValueError(f"no arrow is called {sorted(unknown)[0]!r}; there are: {', '.join(ARROWS)}")
+        return budget
+
+    @model_validator(mode="after")
+    def _known_tiers(self) -> Recipe:
+        for phase, settings in self.train.phases.items():
+            if unknown := settings.blend.keys() - set(TIERS):
+                raise ValueError(f"train.phases.{phase}.blend: no tier is called {sorted(unknown)[0]!r}; there are: {', '.join(TIERS)}")
+        return self
