@@ -1,0 +1,104 @@
+"""Saving and loading under a layout, through megatron-core's distributed checkpointing (``torch_dist`` format).
+
+Optimizer state is stored per parameter in model space (``fully_reshardable``), so that it loads under any other
+layout. The write goes straight through torch.distributed.checkpoint in this process: megatron's own writer forks
+processes and starts a multiprocessing manager that imports the main module again (3 to 20 s at the first save).
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch.distributed.checkpoint as dcp
+from megatron.core import dist_checkpointing
+from megatron.core.dist_checkpointing.core import CheckpointingException
+from megatron.core.dist_checkpointing.strategies.base import SaveShardedStrategy
+from megatron.core.dist_checkpointing.strategies.torch import MCoreSavePlanner, _replace_state_dict_keys_with_sharded_keys, mcore_to_pyt_state_dict
+from torch.distributed.checkpoint.api import CheckpointException
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.checkpoint.metadata import read_metadata
+from megatron_snow.checkpoint.store import Description, begin, prune, publish, read_description, verify
+from megatron_snow.model.initialise import SHARDING
+from megatron_snow.parallel.groups import Place, barrier, replica_group
+from megatron_snow.parallel.optimizer_fixes import forget_momentum, prepare_state
+
+
+class DirectSave(SaveShardedStrategy):
+    """Writes torch_dist in this process, one file a rank, synced to disk."""
+
+    def __init__(self) -> None:
+        super().__init__("torch_dist", 1)
+
+    def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: str | Path) -> None:
+        """Write the sharded tensors; every rank calls it."""
+        by_name, _, _ = _replace_state_dict_keys_with_sharded_keys(sharded_state_dict, keep_only_main_replica=True)
+        planner = MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False)
+        dcp.save(mcore_to_pyt_state_dict(by_name), storage_writer=dcp.FileSystemWriter(checkpoint_dir), planner=planner)
+
+    @property
+    def can_handle_sharded_objects(self) -> bool:
+        """Objects are stored as bytes beside the tensors."""
+        return True
+
+
+def _sharded_state(chunks: list[Any], optimizer: Any, loading: bool) -> dict[str, Any]:
+    prepare_state(optimizer)
+    naming = {**SHARDING, "distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True, "dp_cp_group": replica_group()}
+    names = ["model"] if len(chunks) == 1 else [f"model{index}" for index in range(len(chunks))]
+    models = {name: chunk.sharded_state_dict(metadata=naming) for name, chunk in zip(names, chunks, strict=True)}
+    described = models if len(chunks) > 1 else models["model"]
+    return {**models, "optimizer": optimizer.sharded_state_dict(described, is_loading=loading, metadata=naming)}
+
+
+def save(training: Path, chunks: list[Any], optimizer: Any, description: Description, keep: int, place: Place) -> None:
+    """Save model and optimizer as the checkpoint of ``description.step`` and publish it; every rank calls it.
+
+    ``chunks`` are the bare GPTModels of this rank, without DDP and precision wrappers.
+    """
+    saving = training / "checkpoints" / f".step-{description.step:08d}.saving"
+    if place.leader:
+        begin(training, description.step)
+    barrier()
+    dist_checkpointing.save(_sharded_state(chunks, optimizer, loading=False), str(saving), DirectSave())
+    barrier()
+    if place.leader:
+        publish(saving, training, description)
+        prune(training, keep)
+    barrier()
+
+
+def load(folder: Path, chunks: list[Any], optimizer: Any, expected: Description, place: Place, momentum: bool = True) -> Description:
+    """Load a checkpoint of any layout into this rank's model and optimizer; returns what it is.
+
+    ``momentum`` False keeps the weights (fp32 main parameters included) and starts the optimizer afresh.
+
+    Raises:
+        SnowError: where the checkpoint is damaged, or of another model than ``expected``.
+    """
+    description = read_description(folder)
+    _check_same_model(folder, description, expected)
+    verify(folder, part=place.rank, parts=place.world)
+    read_metadata(folder)  # megatron unpickles this file unguarded below; this refuses one that would run foreign code
+    try:
+        state = dist_checkpointing.load(_sharded_state(chunks, optimizer, loading=True), str(folder))
+    except (CheckpointingException, CheckpointException, pickle.UnpicklingError, KeyError, EOFError, RuntimeError) as error:
+        raise SnowError(f"checkpoint {folder} cannot be loaded ({error}): use another one") from error
+    for index, chunk in enumerate(chunks):
+        chunk.load_state_dict(state["model" if len(chunks) == 1 else f"model{index}"])
+    optimizer.load_state_dict(state["optimizer"])
+    if not momentum:
+        forget_momentum(optimizer)
+    return description
+
+
+def _check_same_model(folder: Path, found: Description, expected: Description) -> None:
+    old, new = found.model.model_dump(), expected.model.model_dump()
+    trained = [name for name in old if name not in ("init_std", "vocabulary_multiple") and old[name] != new[name]]
+    differences = [f"model.{name} {old[name]} -> {new[name]}" for name in trained]
+    if found.vocabulary != expected.vocabulary:
+        differences.append(f"padded vocabulary {found.vocabulary} -> {expected.vocabulary}")
+    if differences:
+        raise SnowError(f"checkpoint {folder} is of another model ({', '.join(differences)}): train from its own settings, or start afresh in another folder")

@@ -1,0 +1,136 @@
+"""Checkpoint folders: ``<training>/checkpoints/step-00000120``, each whole or absent.
+
+A save goes into ``.step-00000120.saving`` and is renamed when every byte is on disk and ``checkpoint.json`` (written
+last, with the size and sha256 of every file) says so. A killed save leaves a folder that nobody takes for a
+checkpoint and the next save of that step clears away.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.manifest import FileEntry, file_sha256, list_files
+from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.artifacts.settings import Settings
+from megatron_snow.model.settings import ModelSettings
+from megatron_snow.parallel.settings import Layout
+
+DESCRIPTION = "checkpoint.json"
+FORMAT = 1  # of the folder; a reader refuses newer ones
+_NAME = re.compile(r"step-(\d{8})")
+
+
+class Description(Settings):
+    """What a checkpoint is; ``checkpoint.json`` holds it."""
+
+    format: int
+    phase: str
+    step: int
+    tokens: int
+    """Tokens trained in this phase so far."""
+    model: ModelSettings
+    vocabulary: int
+    """Rows of the embedding: the tokenizer's vocabulary padded to ``model.vocabulary_multiple``."""
+    sequence: int
+    precision: str
+    """What the model's weights are stored in: ``bf16``, ``fp32`` (fp8 keeps bf16 weights)."""
+    layout: Layout
+    """The layout it was saved under; any other can load it."""
+    seed: int
+    files: dict[str, FileEntry] = {}
+    """Every file of the folder; filled in when it is published."""
+
+
+def step_folder(training: Path, step: int) -> Path:
+    """Where the checkpoint of a step belongs."""
+    return training / "checkpoints" / f"step-{step:08d}"
+
+
+def checkpoints(training: Path) -> list[Path]:
+    """The whole checkpoints of a training folder, oldest first."""
+    found = [path for path in (training / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name) and (path / DESCRIPTION).is_file()]
+    return sorted(found)
+
+
+def latest(training: Path) -> Path | None:
+    """The newest whole checkpoint of a training folder, or None."""
+    found = checkpoints(training)
+    return found[-1] if found else None
+
+
+def read_description(folder: Path) -> Description:
+    """What the checkpoint in ``folder`` is.
+
+    Raises:
+        SnowError: where there is no whole checkpoint, the description is damaged, or a newer version wrote it.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = Description.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise SnowError(f"{folder} is not a whole checkpoint of megatron_snow (it has no {DESCRIPTION}); name a step-* folder below checkpoints/") from None
+    except ValidationError as error:
+        raise SnowError(f"{path} is damaged or from another version ({error.error_count()} fields do not fit); use an older checkpoint") from error
+    if description.format > FORMAT:
+        raise SnowError(f"{folder} has checkpoint format {description.format}, this version reads up to {FORMAT}: upgrade megatron_snow")
+    return description
+
+
+def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
+    """Check that the files are those that were saved; of ``parts`` processes each hashes its share, every one checks all sizes.
+
+    Raises:
+        SnowError: naming the first file that is missing, has another size or another content.
+    """
+    for index, (name, entry) in enumerate(sorted(read_description(folder).files.items())):
+        path = folder / name
+        if not path.is_file():
+            raise SnowError(f"checkpoint {folder} lacks {name}: it is damaged; delete the folder to use the checkpoint before it")
+        if path.stat().st_size != entry.bytes:
+            raise SnowError(f"{path} has {path.stat().st_size} bytes, {entry.bytes} were saved: it is damaged; delete {folder} to use the checkpoint before it")
+        if index % parts == part and file_sha256(path) != entry.sha256:
+            raise SnowError(f"{path} is not what was saved (sha256 differs): it is damaged; delete {folder} to use the checkpoint before it")
+
+
+def begin(training: Path, step: int) -> Path:
+    """An empty folder to save a step into; what a killed save left there is cleared away."""
+    folder = step_folder(training, step)
+    saving = folder.with_name(f".{folder.name}.saving")
+    shutil.rmtree(saving, ignore_errors=True)
+    saving.mkdir(parents=True)
+    return saving
+
+
+def publish(saving: Path, training: Path, description: Description) -> Path:
+    """Describe a finished save and move it into place; returns the checkpoint's folder."""
+    described = description.model_copy(update={"files": list_files(saving)})
+    write_atomically(saving / DESCRIPTION, described.model_dump_json(indent=1).encode())
+    folder = step_folder(training, description.step)
+    shutil.rmtree(folder, ignore_errors=True)  # of an older attempt at this step, damaged or abandoned
+    _sync_folder(saving)
+    os.rename(saving, folder)
+    _sync_folder(folder.parent)
+    return folder
+
+
+def prune(training: Path, keep: int) -> None:
+    """Delete all but the newest ``keep`` checkpoints, each invisible before its first file goes."""
+    for folder in checkpoints(training)[:-keep]:
+        doomed = folder.with_name(f".{folder.name}.deleting")
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(folder, doomed)
+        shutil.rmtree(doomed)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,74 @@
+"""The model's shape, and what follows from it in closed form. Defaults: table 1 of the paper (arXiv 2409.02326)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from megatron_snow.artifacts.settings import Settings
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class ModelSettings(Settings):
+    """A Llama-2-style decoder: RMSNorm before attention and SwiGLU, rotary positions, no biases, no dropout."""
+
+    hidden: Count = 2048  # paper, table 1
+    """Width of the residual stream."""
+    ffn: Count = 5632  # paper, table 1
+    """Width between the SwiGLU matrices."""
+    layers: Count = 24  # paper, table 1
+    heads: Count = 16  # paper, table 1
+    kv_heads: Count = 16  # paper, table 1: no grouping
+    """Key/value heads; fewer than ``heads`` is grouped-query attention."""
+    tied: bool = True  # paper, table 1
+    """One matrix for input embedding and output logits."""
+    rope_theta: Count = 10_000  # Llama-2; not stated in the paper
+    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5  # Llama-2; not stated in the paper
+    init_std: Annotated[float, Field(gt=0)] = 0.02  # Llama-2 / Megatron-LM's --init-method-std; not stated in the paper
+    """Standard deviation of fresh weights; projections into the residual stream get it divided by sqrt(2 x layers)."""
+    vocabulary_multiple: Count = 128  # Megatron-LM's --make-vocab-size-divisible-by
+    """The tokenizer's vocabulary is padded up to a multiple of this (the same under every layout)."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelSettings:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}; change one of them")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}; change one of them")
+        return self
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+
+def padded_vocabulary(model: ModelSettings, vocabulary: int) -> int:
+    """Rows of the embedding for a tokenizer of ``vocabulary`` tokens."""
+    return -(-vocabulary // model.vocabulary_multiple) * model.vocabulary_multiple
+
+
+def matrix_parameters(model: ModelSettings) -> int:
+    """Weights of one layer's matrices."""
+    key_value = model.kv_heads * model.head_size
+    return 2 * model.hidden * model.hidden + 2 * model.hidden * key_value + 3 * model.hidden * model.ffn
+
+
+def parameters(model: ModelSettings, vocabulary: int) -> int:
+    """Trained parameters with an embedding of ``vocabulary`` rows (pass the padded count to get what is stored)."""
+    embedding = vocabulary * model.hidden * (1 if model.tied else 2)
+    return embedding + model.layers * (matrix_parameters(model) + 2 * model.hidden) + model.hidden
+
+
+def flops_per_token(model: ModelSettings, vocabulary: int, sequence: int) -> float:
+    """Floating-point operations of one trained token, forward and backward (backward counted as twice forward).
+
+    Two per weight of every matrix, the logits included, plus the two attention products over the half of the
+    sequence that the causal mask leaves on average. Recomputation is not counted, so a model FLOPs utilisation from
+    this number does not reward it. (The usual 6 N leaves attention out and counts the embedding look-up.)
+    """
+    matrices = model.layers * matrix_parameters(model) + vocabulary * model.hidden
+    attention = model.layers * 2 * model.hidden * (sequence / 2)
+    return 3 * 2 * (matrices + attention)
