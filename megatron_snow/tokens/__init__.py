@@ -1,1 +1,7 @@
 """Text to tokens: the tokenizer, the indexed datasets training reads, and Megatron-LM's preprocessing tool."""
+
+from megatron_snow.tokens.encoder import count_tokens, load_tokenizer
+from megatron_snow.tokens.indexed import IndexedDataset
+from megatron_snow.tokens.tokenizer import tokenizer_fingerprint, train_tokenizer
+
+__all__ = ["IndexedDataset", "count_tokens", "load_tokenizer", "tokenizer_fingerprint", "train_tokenizer"]

@@ -1,0 +1,127 @@
+"""Encode a stream of batches in several processes, results in order, bounded memory.
+
+Batch i goes to worker i mod n, which answers in order, so reading the workers in turn is the original order. Each
+worker has a pipe of its own and a thread that keeps reading it: a killed parent closes the pipe and the workers end
+(the standard library's executors leave theirs behind), and neither side can block the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.tokens.encoder import EncoderSpec, Ids, Lengths
+
+Tag = TypeVar("Tag")
+_AHEAD = 4  # batches each worker holds or has answered and we have not read (ours: hides one long batch behind the others)
+
+
+def cpus() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def encode_stream(spec: EncoderSpec, batches: Iterable[tuple[list[str], Tag]], workers: int) -> Iterator[tuple[Ids, Lengths, Tag]]:
+    """Yield ``(ids, lengths, tag)`` for each ``(texts, tag)``, in order; ``batches`` is read only a few ahead.
+
+    With one worker everything runs in this process. Raises what a worker raised, or SnowError where one was killed.
+    """
+    if workers <= 1:
+        encoder = spec.build()
+        for texts, tag in batches:
+            yield (*encoder.encode(texts), tag)
+        return
+    with _Workers(spec, workers) as pool:
+        waiting: deque[Tag] = deque()
+        for texts, tag in batches:
+            if len(waiting) == workers * _AHEAD:
+                yield (*pool.receive(), waiting.popleft())
+            pool.send(texts)
+            waiting.append(tag)
+        while waiting:
+            yield (*pool.receive(), waiting.popleft())
+
+
+class _Workers:
+    """The processes, fed and read in turn."""
+
+    def __init__(self, spec: EncoderSpec, count: int) -> None:
+        context = multiprocessing.get_context("spawn")  # fork would copy our threads' locks
+        self._members: list[tuple[BaseProcess, Connection]] = []
+        self._sent = self._received = 0
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(spec, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._members.append((process, ours))
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _process, connection in self._members:
+            connection.close()
+        for process, _connection in self._members:
+            process.join(timeout=5)
+            if process.is_alive():  # in the middle of a long batch nobody waits for
+                process.kill()
+                process.join()
+
+    def send(self, texts: list[str]) -> None:
+        process, connection = self._members[self._sent % len(self._members)]
+        self._sent += 1
+        try:
+            connection.send(texts)
+        except OSError as error:
+            raise _died(process) from error
+
+    def receive(self) -> tuple[Ids, Lengths]:
+        process, connection = self._members[self._received % len(self._members)]
+        self._received += 1
+        try:
+            answer = connection.recv()
+        except (EOFError, OSError) as error:
+            raise _died(process) from error
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def _died(process: BaseProcess) -> SnowError:
+    process.join(timeout=5)
+    return SnowError(
+        f"a tokenizer process ended early (exit code {process.exitcode}; -9 is a kill, mostly for want of memory): "
+        "free memory or use fewer workers, then run again"
+    )
+
+
+def _work(spec: EncoderSpec, connection: Connection) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    inbox: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
+    encoder = spec.build()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
+        while (texts := inbox.get()) is not None:
+            try:
+                connection.send(encoder.encode(texts))
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            except Exception as error:
+                connection.send(error)
+
+
+def _read(connection: Connection, inbox: queue.SimpleQueue[list[str] | None]) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            inbox.put(connection.recv())
+    inbox.put(None)
