@@ -11,22 +11,24 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import torch.distributed.checkpoint as dcp
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.core import CheckpointingException
+from megatron.core.dist_checkpointing.mapping import ShardedObject
 from megatron.core.dist_checkpointing.strategies.base import SaveShardedStrategy
 from megatron.core.dist_checkpointing.strategies.torch import MCoreSavePlanner, _replace_state_dict_keys_with_sharded_keys, mcore_to_pyt_state_dict
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.checkpoint.metadata import read_metadata
-from megatron_snow.checkpoint.store import Description, begin, prune, publish, read_description, verify
+from megatron_snow.checkpoint.store import Description, begin, prune, publish, read_description, saving_folder, verify
 from megatron_snow.model.initialise import SHARDING
 from megatron_snow.parallel.groups import Place, barrier, replica_group
 from megatron_snow.parallel.optimizer_fixes import forget_momentum, prepare_state
 
 
-class DirectSave(SaveShardedStrategy):
+class DirectSave(SaveShardedStrategy):  # type: ignore[misc]
     """Writes torch_dist in this process, one file a rank, synced to disk."""
 
     def __init__(self) -> None:
@@ -36,7 +38,7 @@ class DirectSave(SaveShardedStrategy):
         """Write the sharded tensors; every rank calls it."""
         by_name, _, _ = _replace_state_dict_keys_with_sharded_keys(sharded_state_dict, keep_only_main_replica=True)
         planner = MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False)
-        dcp.save(mcore_to_pyt_state_dict(by_name), storage_writer=dcp.FileSystemWriter(checkpoint_dir), planner=planner)
+        save_tensors(mcore_to_pyt_state_dict(by_name), storage_writer=FileSystemWriter(checkpoint_dir), planner=planner)
 
     @property
     def can_handle_sharded_objects(self) -> bool:
@@ -48,9 +50,14 @@ def _sharded_state(chunks: list[Any], optimizer: Any, loading: bool) -> dict[str
     prepare_state(optimizer)
     naming = {**SHARDING, "distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True, "dp_cp_group": replica_group()}
     names = ["model"] if len(chunks) == 1 else [f"model{index}" for index in range(len(chunks))]
-    models = {name: chunk.sharded_state_dict(metadata=naming) for name, chunk in zip(names, chunks, strict=True)}
+    models = {name: _tensors_only(chunk.sharded_state_dict(metadata=naming)) for name, chunk in zip(names, chunks, strict=True)}
     described = models if len(chunks) > 1 else models["model"]
     return {**models, "optimizer": optimizer.sharded_state_dict(described, is_loading=loading, metadata=naming)}
+
+
+def _tensors_only(sharded: dict[str, Any]) -> dict[str, Any]:
+    """Without the layers' ``_extra_state`` objects: torch unpickles those unguarded on load. Empty but for TE's fp8 scaling factors, which are found anew."""
+    return {name: part for name, part in sharded.items() if not isinstance(part, ShardedObject)}
 
 
 def save(training: Path, chunks: list[Any], optimizer: Any, description: Description, keep: int, place: Place) -> None:
@@ -58,7 +65,7 @@ def save(training: Path, chunks: list[Any], optimizer: Any, description: Descrip
 
     ``chunks`` are the bare GPTModels of this rank, without DDP and precision wrappers.
     """
-    saving = training / "checkpoints" / f".step-{description.step:08d}.saving"
+    saving = saving_folder(training, description.step)
     if place.leader:
         begin(training, description.step)
     barrier()
@@ -87,7 +94,8 @@ def load(folder: Path, chunks: list[Any], optimizer: Any, expected: Description,
     except (CheckpointingException, CheckpointException, pickle.UnpicklingError, KeyError, EOFError, RuntimeError) as error:
         raise SnowError(f"checkpoint {folder} cannot be loaded ({error}): use another one") from error
     for index, chunk in enumerate(chunks):
-        chunk.load_state_dict(state["model" if len(chunks) == 1 else f"model{index}"])
+        stored = state["model" if len(chunks) == 1 else f"model{index}"]
+        chunk.load_state_dict({**dict.fromkeys(name for name in chunk.state_dict() if name.endswith("_extra_state")), **stored})
     optimizer.load_state_dict(state["optimizer"])
     if not momentum:
         forget_momentum(optimizer)

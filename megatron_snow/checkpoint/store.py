@@ -43,13 +43,19 @@ class Description(Settings):
     layout: Layout
     """The layout it was saved under; any other can load it."""
     seed: int
-    files: dict[str, FileEntry] = {}
+    files: dict[str, FileEntry] = {}  # noqa: RUF012 - settings are frozen
     """Every file of the folder; filled in when it is published."""
 
 
 def step_folder(training: Path, step: int) -> Path:
     """Where the checkpoint of a step belongs."""
     return training / "checkpoints" / f"step-{step:08d}"
+
+
+def saving_folder(training: Path, step: int) -> Path:
+    """Where the checkpoint of a step is written before it is whole."""
+    folder = step_folder(training, step)
+    return folder.with_name(f".{folder.name}.saving")
 
 
 def checkpoints(training: Path) -> list[Path]:
@@ -100,8 +106,7 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
 
 def begin(training: Path, step: int) -> Path:
     """An empty folder to save a step into; what a killed save left there is cleared away."""
-    folder = step_folder(training, step)
-    saving = folder.with_name(f".{folder.name}.saving")
+    saving = saving_folder(training, step)
     shutil.rmtree(saving, ignore_errors=True)
     saving.mkdir(parents=True)
     return saving

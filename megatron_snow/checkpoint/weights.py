@@ -77,7 +77,7 @@ def _assemble(folder: Path, metadata: Metadata, name: str, entry: TensorStorageM
         piece = _read_piece(folder, metadata, name, chunk.offsets)
         window = tuple(slice(start, start + size) for start, size in zip(chunk.offsets, chunk.sizes, strict=True))
         if piece.shape != chunk.sizes or piece.dtype != whole.dtype:
-            raise SnowError(f"{folder}: the stored piece of {name} at {tuple(chunk.offsets)} is {list(piece.shape)} {piece.dtype}, not as described: damaged, use another checkpoint")
+            raise SnowError(f"{folder}: a stored piece of {name} is {list(piece.shape)} {piece.dtype}, not as described: damaged, use another checkpoint")
         whole[window] = piece
         filled += piece.numel()
     if filled != whole.numel():

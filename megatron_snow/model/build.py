@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import torch
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.transformer_config import TransformerConfig
 
-from megatron_snow.model.settings import ModelSettings
-from megatron_snow.parallel.backend import Backend, Precision, assert_sound
+from megatron_snow.model.settings import ModelSettings, Recompute
+from megatron_snow.parallel.backend import Backend, assert_sound
 from megatron_snow.parallel.groups import ends
-from megatron_snow.parallel.settings import Layout
+from megatron_snow.parallel.settings import Layout, Precision
 
-Recompute = Literal["none", "selective", "full"]
+
+_RECOMPUTE: dict[Recompute, dict[str, Any]] = {
+    "none": {},
+    "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},
+    "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
+}
 
 
 def _left_for_initialise(weight: torch.Tensor) -> torch.Tensor:
@@ -24,11 +29,6 @@ def _left_for_initialise(weight: torch.Tensor) -> torch.Tensor:
 def transformer_config(model: ModelSettings, layout: Layout, backend: Backend, precision: Precision, recompute: Recompute) -> TransformerConfig:
     """Megatron's configuration of the model under a layout on a device."""
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    recomputation = {
-        "none": {},
-        "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},
-        "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
-    }[recompute]
     config = TransformerConfig(
         num_layers=model.layers, hidden_size=model.hidden, ffn_hidden_size=model.ffn, num_attention_heads=model.heads, num_query_groups=model.kv_heads,
         normalization="RMSNorm", layernorm_epsilon=model.norm_epsilon, gated_linear_unit=True, activation_func=torch.nn.functional.silu,
@@ -37,7 +37,7 @@ def transformer_config(model: ModelSettings, layout: Layout, backend: Backend, p
         tensor_model_parallel_size=layout.tensor, pipeline_model_parallel_size=layout.pipeline, virtual_pipeline_model_parallel_size=layout.virtual_pipeline,
         context_parallel_size=layout.context, sequence_parallel=layout.sequence_parallel,
         params_dtype=dtype, pipeline_dtype=dtype, bf16=dtype == torch.bfloat16,
-        **recomputation, **backend.overrides(precision),
+        **_RECOMPUTE[recompute], **backend.overrides(precision),
     )  # fmt: skip
     assert_sound(config)
     return config

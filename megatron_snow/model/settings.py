@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from megatron_snow.artifacts.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
+Recompute = Literal["none", "selective", "full"]
+"""Which activations the backward pass computes again instead of keeping: none, the attention's, or whole layers."""
 
 
 class ModelSettings(Settings):

@@ -6,17 +6,16 @@ Model, checkpoint and training code ask the backend and never name a device. ``C
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from megatron_snow.parallel.apex_guard import guard_apex
+from megatron_snow.parallel.settings import Precision
 
 if TYPE_CHECKING:
     import torch
     from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
     from megatron.core.transformer.transformer_config import TransformerConfig
-
-Precision = Literal["bf16", "fp32", "fp8"]
 
 
 class Backend(Protocol):

@@ -12,9 +12,9 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.parallel import cpu_device
-from megatron_snow.parallel.backend import Precision
 from megatron_snow.parallel.layer_spec import torch_block_spec
 from megatron_snow.parallel.optimizer_fixes import fix_resume, torch_optimizers
+from megatron_snow.parallel.settings import Precision
 
 
 class CpuBackend:
@@ -35,8 +35,9 @@ class CpuBackend:
 
     def overrides(self, precision: Precision) -> dict[str, Any]:
         off = (
-            "gradient_accumulation_fusion", "masked_softmax_fusion", "bias_activation_fusion", "bias_dropout_fusion", "apply_rope_fusion", "persist_layer_norm",
-            "cross_entropy_loss_fusion", "batch_p2p_sync", "batch_p2p_comm", "overlap_p2p_comm", "async_tensor_model_parallel_allreduce", "deallocate_pipeline_outputs",
+            "gradient_accumulation_fusion", "masked_softmax_fusion", "bias_activation_fusion", "bias_dropout_fusion", "apply_rope_fusion",
+            "persist_layer_norm", "cross_entropy_loss_fusion", "batch_p2p_sync", "batch_p2p_comm", "overlap_p2p_comm",
+            "async_tensor_model_parallel_allreduce", "deallocate_pipeline_outputs",
         )  # fmt: skip
         return {"use_cpu_initialization": True, **dict.fromkeys(off, False)}
 

@@ -53,12 +53,16 @@ def activate() -> None:
     """
     if torch.cuda.is_available():
         raise SnowError("the CPU device shim was asked for on a machine with CUDA: use the cuda backend, or hide the device with CUDA_VISIBLE_DEVICES=''")
-    if torch.cuda.current_device is _current_device:
+    if _is_active():
         return
     torch.cuda.current_device = _current_device  # type: ignore[assignment]
     torch.cuda.synchronize = _synchronize
-    CudaMeansCpu().__enter__()
+    CudaMeansCpu().__enter__()  # type: ignore[no-untyped-call]
     _install_random_streams()
+
+
+def _is_active() -> bool:
+    return getattr(torch.cuda, "current_device") is _current_device  # noqa: B009 - its declared type is not what the shim puts there
 
 
 def _current_device() -> torch.device:
@@ -72,7 +76,7 @@ def _synchronize(device: object = None) -> None:
 def _install_random_streams() -> None:
     from megatron.core.tensor_parallel import random as mcore_random
 
-    class CpuRandomStreams(mcore_random.CudaRNGStatesTracker):
+    class CpuRandomStreams(mcore_random.CudaRNGStatesTracker):  # type: ignore[misc]
         """Megatron's named random streams (one per tensor-parallel rank) over the CPU generator."""
 
         def add(self, name: str, seed: int) -> None:
@@ -89,7 +93,7 @@ def _install_random_streams() -> None:
         def fork(self, name: str = mcore_random._MODEL_PARALLEL_RNG_TRACKER_NAME) -> Iterator[None]:
             if name not in self.states_:
                 raise ValueError(f"there is no random stream {name}: seed the backend first")
-            outer_state, outer_name = torch.get_rng_state(), self._current_state_name
+            outer_state, outer_name = torch.get_rng_state(), self._current_state_name  # type: ignore[has-type]
             nested = outer_name != "default-rng"  # megatron's name for "inside no stream"
             if nested:
                 self.states_[outer_name] = outer_state

@@ -16,9 +16,9 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.parallel.backend import Precision
 from megatron_snow.parallel.layer_spec import torch_block_spec
 from megatron_snow.parallel.optimizer_fixes import fix_resume
+from megatron_snow.parallel.settings import Precision
 
 
 class CudaBackend:
@@ -38,13 +38,17 @@ class CudaBackend:
 
     def check_precision(self, precision: Precision) -> None:
         if precision == "fp8" and not self.transformer_engine:
-            raise SnowError("train.precision fp8 needs Transformer Engine, which is not installed (megatron-core would train in bf16 without a word): install it, or use bf16")
+            raise SnowError(
+                "train.precision fp8 needs Transformer Engine, which is not installed (megatron-core would then train in bf16, silently): "
+                "install it, or use bf16"
+            )
 
     def overrides(self, precision: Precision) -> dict[str, Any]:
         fp8 = {"fp8": "hybrid", "fp8_recipe": "delayed"} if precision == "fp8" else {}
         return {
-            "use_cpu_initialization": False, "gradient_accumulation_fusion": False, "masked_softmax_fusion": False, "apply_rope_fusion": self.transformer_engine,
-            "persist_layer_norm": False, "batch_p2p_comm": False, "overlap_p2p_comm": False, "deallocate_pipeline_outputs": False, **fp8,
+            "use_cpu_initialization": False, "gradient_accumulation_fusion": False, "masked_softmax_fusion": False,
+            "apply_rope_fusion": self.transformer_engine, "persist_layer_norm": False,
+            "batch_p2p_comm": False, "overlap_p2p_comm": False, "deallocate_pipeline_outputs": False, **fp8,
         }  # fmt: skip
 
     def block_spec(self, config: TransformerConfig, vp_stage: int | None) -> TransformerBlockSubmodules:

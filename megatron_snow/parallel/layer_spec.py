@@ -58,17 +58,36 @@ class _GatherSequence(torch.autograd.Function):
 class TorchAttention(torch.nn.Module):
     """Causal core attention. query [s, b, heads, d], key and value [s, b, kv heads, d] -> [s, b, heads x d]."""
 
-    def __init__(self, config: TransformerConfig, layer_number: int, attn_mask_type: Any, attention_type: str, softmax_scale: float | None = None, pg_collection: Any = None, **unused: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: Any,
+        attention_type: str,
+        softmax_scale: float | None = None,
+        pg_collection: Any = None,
+        **unused: Any,
+    ) -> None:
         super().__init__()
         assert attn_mask_type.name == "causal" and config.attention_dropout == 0.0, "causal attention without dropout only"
         self.scale = softmax_scale
         self.context_group = pg_collection.cp if config.context_parallel_size > 1 else None
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any = None, attn_mask_type: Any = None, attention_bias: Any = None, packed_seq_params: Any = None) -> torch.Tensor:  # fmt: skip
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: Any = None,
+        attn_mask_type: Any = None,
+        attention_bias: Any = None,
+        packed_seq_params: Any = None,
+    ) -> torch.Tensor:
+        """Attend within each sequence; megatron passes no mask for a causal model."""
         assert packed_seq_params is None and attention_bias is None and attention_mask is None, "plain causal attention only"
         mask = None
         if self.context_group is not None:
-            key, value = _GatherSequence.apply(key, self.context_group), _GatherSequence.apply(value, self.context_group)
+            key, value = (_GatherSequence.apply(tensor, self.context_group) for tensor in (key, value))  # type: ignore[no-untyped-call]
             mask = self._mask(query.size(0), key.size(0), query.device)
         q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=q.size(1) != k.size(1))

@@ -16,7 +16,7 @@ from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
 
-class ResumableDistributedOptimizer(DistributedOptimizer):
+class ResumableDistributedOptimizer(DistributedOptimizer):  # type: ignore[misc]
     """DistributedOptimizer over torch.optim.AdamW whose state survives a checkpoint."""
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ machine leaves over unless it is given, so that the same recipe fills one node o
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
+Precision = Literal["bf16", "fp32", "fp8"]
+"""What matrix products run in; fp8 needs Transformer Engine and keeps bf16 for the rest."""
 
 
 class ModelShape(Protocol):
@@ -53,7 +55,7 @@ class Layout(Settings):
         return self.tensor * self.pipeline * self.context
 
     def processes(self, devices: int) -> int:
-        """Processes to start on a machine with ``devices`` (1 for a CPU: one replica). Raises SnowError where one replica does not fit."""
+        """Processes to start on a machine with ``devices``: as many replicas as fit, one at least."""
         if self.data is not None:
             return self.model_parallel * self.data
         return max(devices // self.model_parallel, 1) * self.model_parallel
@@ -67,13 +69,18 @@ class Layout(Settings):
             )
         if processes % self.model_parallel:
             raise SnowError(
-                f"{processes} processes cannot hold the layout {self.describe()}: start a multiple of {self.model_parallel}, or lower layout.tensor, layout.pipeline or layout.context"
+                f"{processes} processes cannot hold the layout {self.describe()}: start a multiple of {self.model_parallel}, "
+                "or lower layout.tensor, layout.pipeline or layout.context"
             )
         return processes // self.model_parallel
 
     def describe(self) -> str:
         """``tensor 2 x pipeline 2``; ``single process`` where nothing is split."""
-        parts = [f"{name} {size}" for name, size in (("tensor", self.tensor), ("pipeline", self.pipeline), ("context", self.context), ("data", self.data or 1)) if size > 1]
+        parts = [
+            f"{name} {size}"
+            for name, size in (("tensor", self.tensor), ("pipeline", self.pipeline), ("context", self.context), ("data", self.data or 1))
+            if size > 1
+        ]
         return " x ".join(parts) or "single process"
 
     def check(self, model: ModelShape, vocabulary: int, sequence: int, batch: int, micro_batch: int, processes: int) -> int:
@@ -91,23 +98,23 @@ class Layout(Settings):
             raise SnowError(f"sequence {sequence} does not split into 2 x layout.context = {2 * self.context} equal chunks: make it a multiple of that")
         if batch % (micro_batch * data):
             raise SnowError(
-                f"batch {batch} is not a multiple of micro_batch {micro_batch} x {data} data-parallel replicas = {micro_batch * data}: change batch or micro_batch"
+                f"batch {batch} is not a multiple of micro_batch {micro_batch} x {data} data-parallel replicas = {micro_batch * data}: "
+                "change batch or micro_batch"
             )
         return data
 
     def _check_tensor(self, model: ModelShape, vocabulary: int, sequence: int) -> None:
         if self.sequence_parallel and self.tensor == 1:
-            raise SnowError("layout.sequence_parallel needs layout.tensor >= 2 (it splits what tensor parallelism leaves whole): set tensor or drop sequence_parallel")
-        if model.hidden % model.heads:
-            raise SnowError(f"model.hidden {model.hidden} is not a multiple of model.heads {model.heads}: change one of them")
-        if model.heads % model.kv_heads:
-            raise SnowError(f"model.heads {model.heads} is not a multiple of model.kv_heads {model.kv_heads}: change one of them")
+            raise SnowError("layout.sequence_parallel splits what tensor parallelism leaves whole: set layout.tensor to 2 or more, or drop sequence_parallel")
         for name, size in (("heads", model.heads), ("kv_heads", model.kv_heads), ("ffn", model.ffn), ("padded vocabulary", vocabulary)):
             if size % self.tensor:
                 remedy = "raise model.vocabulary_multiple" if name.startswith("padded") else f"choose a layout.tensor that divides model.{name}"
                 raise SnowError(f"layout.tensor {self.tensor} does not divide the model's {name} {size}: {remedy}")
         if self.sequence_parallel and sequence % (self.tensor * self.context):
-            raise SnowError(f"sequence {sequence} is not a multiple of layout.tensor x layout.context = {self.tensor * self.context}, as sequence_parallel needs: change sequence")
+            raise SnowError(
+                f"sequence {sequence} is not a multiple of layout.tensor x layout.context = {self.tensor * self.context}, "
+                "as sequence_parallel needs: change sequence"
+            )
 
     def _check_pipeline(self, model: ModelShape, micro_batches: int) -> None:
         pieces = self.pipeline * (self.virtual_pipeline or 1)
@@ -117,5 +124,6 @@ class Layout(Settings):
             raise SnowError(f"model.layers {model.layers} does not split into {pieces} pipeline pieces: choose pipeline x virtual_pipeline that divides it")
         if self.virtual_pipeline is not None and micro_batches % self.pipeline:
             raise SnowError(
-                f"{micro_batches} micro-batches a step is not a multiple of layout.pipeline {self.pipeline}, as interleaving needs: change batch, micro_batch or drop virtual_pipeline"
+                f"{micro_batches} micro-batches a step is not a multiple of layout.pipeline {self.pipeline}, as interleaving needs: "
+                "change batch or micro_batch, or drop virtual_pipeline"
             )

@@ -1,0 +1,125 @@
+"""The train arrow: one phase, from what the phase before left to a published checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.checkpoint.store import latest, read_description
+from megatron_snow.model.settings import ModelSettings, padded_vocabulary, parameters
+from megatron_snow.parallel.settings import Layout
+from megatron_snow.training.launch import launch
+from megatron_snow.training.passes import check_passes
+from megatron_snow.training.records import METRICS, VALIDATION, read_rows
+from megatron_snow.training.settings import TrainSettings
+from megatron_snow.training.signals import StopSignal
+from megatron_snow.training.spec import RunSpec
+from megatron_snow.training.worker import numbers_from_environment, run_rank
+
+
+def train_phase(
+    settings: TrainSettings, phase: str, model: ModelSettings, layout: Layout, seed: int, tokens: Path, tokenizer: Path, previous: Path | None, work: Path
+) -> dict[str, Any]:
+    """Train one phase; resumes from the newest whole checkpoint in ``work``, starts from ``previous``'s last one otherwise.
+
+    Writes ``work/checkpoints/step-*``, ``metrics.jsonl`` (a row a step: step, tokens, loss, learning_rate, gradient_norm,
+    tokens_per_second, seconds), ``validation.jsonl`` (step, tokens, tier, loss) and ``summary.json``: phase, parameters,
+    vocabulary (padded), steps, tokens, passes (tier -> how often its documents were seen), loss (last step),
+    validation (tier -> last loss), seconds (in steps), tokens_per_second. Returns the summary.
+
+    The ranks are started here, as many as the layout takes; under torchrun or srun this process is one of theirs.
+
+    Raises:
+        SnowError: an impossible layout, a missing tier or phase before, more repetitions than allowed, a damaged or
+            foreign checkpoint, a loss that is not finite, or a stop by signal (after saving).
+    """
+    vocabulary = vocabulary_of(tokenizer)
+    numbers = numbers_from_environment()
+    processes = numbers.world if numbers else _processes_here(layout)
+    spec = RunSpec(
+        train=settings, phase=phase, model=model, vocabulary=vocabulary, layout=layout, seed=seed, tokens=tokens.absolute(),
+        previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous="env://", threads=_threads(processes),
+    )  # fmt: skip
+    check(spec, processes)
+    passes = check_passes(phase, spec.settings, tokens)
+    if not _finished(spec):
+        _run(spec, processes, joined=numbers is not None)
+    summary = _summarise(spec, dict(passes))
+    if numbers is None or numbers.rank == 0:
+        write_atomically(work / "summary.json", json.dumps(summary, indent=1).encode())
+    return summary
+
+
+def check(spec: RunSpec, processes: int) -> None:
+    """Refuse before any process starts what cannot run on ``processes``. Raises SnowError."""
+    phase, padded = spec.settings, padded_vocabulary(spec.model, spec.vocabulary)
+    spec.layout.check(spec.model, padded, phase.sequence, phase.batch, phase.micro_batch, processes)
+    try:
+        spec.layout.check(spec.model, padded, phase.sequence, spec.train.validation.samples, phase.micro_batch, processes)
+    except SnowError as error:
+        raise SnowError(f"train.validation.samples stands for the batch here: {error}") from error
+    if spec.previous is not None and latest(spec.previous) is None:
+        raise SnowError(f"the phase before left no whole checkpoint in {spec.previous}: train it first")
+
+
+def vocabulary_of(tokenizer: Path) -> int:
+    """How many token ids a tokenizer folder's tokenizer has, special ones included. Raises SnowError where it holds none."""
+    from tokenizers import Tokenizer
+
+    path = tokenizer / "tokenizer.json"
+    if not path.is_file():
+        raise SnowError(f"{tokenizer} holds no tokenizer.json: train a tokenizer first, or name the folder of one")
+    return Tokenizer.from_file(str(path)).get_vocab_size(with_added_tokens=True)
+
+
+def _run(spec: RunSpec, processes: int, joined: bool) -> None:
+    if not joined:
+        launch(spec, processes)
+        return
+
+    numbers = numbers_from_environment()
+    assert numbers is not None
+    stop = StopSignal()
+    stop.listen()
+    if not run_rank(spec, numbers, stop):
+        raise SnowError(f"training of phase {spec.phase} was stopped by a signal and saved; run the same command again to go on")
+
+
+def _finished(spec: RunSpec) -> bool:
+    newest = latest(spec.work)
+    return newest is not None and read_description(newest).step == spec.settings.steps
+
+
+def _summarise(spec: RunSpec, passes: dict[str, float]) -> dict[str, Any]:
+    rows, validation = read_rows(spec.work / METRICS), read_rows(spec.work / VALIDATION)
+    padded = padded_vocabulary(spec.model, spec.vocabulary)
+    seconds = sum(row["seconds"] for row in rows)
+    return {
+        "phase": spec.phase, "parameters": parameters(spec.model, padded), "vocabulary": padded, "steps": len(rows), "tokens": rows[-1]["tokens"],
+        "passes": {tier: round(count, 3) for tier, count in passes.items()}, "loss": rows[-1]["loss"],
+        "validation": {row["tier"]: row["loss"] for row in validation if row["step"] == rows[-1]["step"]},
+        "seconds": round(seconds, 1), "tokens_per_second": round(rows[-1]["tokens"] / seconds, 1),
+    }  # fmt: skip
+
+
+def _processes_here(layout: Layout) -> int:
+    """Processes to start on this machine: one a CUDA device, or on a CPU as many as the layout asks for."""
+    devices = 0
+    if any(Path(driver).exists() for driver in ("/dev/nvidiactl", "/dev/dxg")):  # Linux, Windows' Linux; spares CPU machines the import
+        import torch
+
+        devices = torch.cuda.device_count()
+    processes = layout.processes(max(1, devices))
+    if devices and processes > devices:
+        raise SnowError(
+            f"the layout {layout.describe()} takes {processes} GPUs, this machine has {devices}: start it with torchrun or srun on more, or lower it"
+        )
+    return processes
+
+
+def _threads(processes: int) -> int:
+    return max(1, len(os.sched_getaffinity(0)) // processes)

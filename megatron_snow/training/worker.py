@@ -1,0 +1,105 @@
+"""One rank: ``python -m megatron_snow.training.worker SPEC``, started by ``launch`` or by torchrun or Slurm.
+
+The module's top is light on purpose; torch and megatron are imported when the rank starts to work. A rank that fails
+leaves ``error-RANK.json`` beside the spec; the launcher makes one message of them. Exit codes: 0 the phase is
+finished, 2 an error the user can mend, 3 stopped by a signal after saving, 1 a bug.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.training.signals import StopSignal
+from megatron_snow.training.spec import RunSpec
+
+FINISHED, BUG, MENDABLE, STOPPED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class RankNumbers:
+    """Which of how many processes this is."""
+
+    rank: int
+    world: int
+    local_rank: int
+
+
+def numbers_from_environment() -> RankNumbers | None:
+    """What torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or Slurm's srun (SLURM_PROCID, ...) says; None for a process started by hand.
+
+    Raises:
+        SnowError: under srun without MASTER_ADDR and MASTER_PORT, which Slurm does not set.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return RankNumbers(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
+        if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
+            raise SnowError(
+                "under srun the processes need a meeting point, which is not set: put into the batch script "
+                "export MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n1) MASTER_PORT=29500"
+            )
+        return RankNumbers(int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_LOCALID", 0)))
+    return None
+
+
+def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
+    """Train this rank's part of a phase; returns whether the phase is finished (False: stopped by a signal, saved)."""
+    from megatron_snow.parallel.backend import choose_backend
+
+    backend = choose_backend(numbers.local_rank)
+    backend.check_precision(spec.train.precision)
+    backend.start(spec.threads)
+    from megatron_snow.parallel.groups import close_groups, open_groups
+    from megatron_snow.training.loop import run_phase
+
+    place = open_groups(spec.layout, backend, numbers.rank, numbers.world, spec.rendezvous, spec.train.timeout)
+    backend.seed(spec.seed)
+    try:
+        return run_phase(spec, backend, place, stop) == spec.settings.steps
+    finally:
+        close_groups()
+
+
+def _die_with_launcher() -> None:
+    """The launcher holds the other end of standard input; when it is gone, however it went, this rank must not train on."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            continue
+        os._exit(BUG)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> int:
+    """Run the rank that the environment names on the spec that the command line names."""
+    path = Path(sys.argv[1])
+    spec = RunSpec.model_validate_json(path.read_bytes())
+    numbers = numbers_from_environment()
+    assert numbers is not None, "a worker is started by the launcher or by torchrun"
+    if spec.rendezvous.startswith("file:"):
+        _die_with_launcher()
+    stop = StopSignal()
+    stop.listen()
+    try:
+        return FINISHED if run_rank(spec, numbers, stop) else STOPPED
+    except Exception as error:
+        mendable = isinstance(error, SnowError)
+        report = {"mendable": mendable, "message": str(error), "trace": traceback.format_exc(), "time": time.time()}
+        (path.parent / f"error-{numbers.rank}.json").write_text(json.dumps(report))
+        if not mendable:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(MENDABLE if mendable else BUG)  # peers may be waiting in a collective that an orderly exit would join
+
+
+if __name__ == "__main__":
+    sys.exit(main())
