@@ -1,0 +1,217 @@
+"""The corpus arrow: raw code -> standard tier and held-out set.
+
+    list and sample -> [datatrove, parallel] read, language, notebooks, rules, decontaminate, sign
+                    -> exact and near-duplicates -> held-out split by repository -> sort and write
+
+Filters come first because they are cheap and parallel; duplicates are removed over the whole corpus before the split, so
+that no known near-duplicate straddles it; and the split comes before any tier, so that nothing held out can reach an
+annotator, a seed or a model. Only an index of the documents is held in memory, about 1 kB each.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from megatron_snow.artifacts.documents import Document, write_documents
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.progress import say, track
+from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.artifacts.settings import digest
+from megatron_snow.benchmarks.humaneval import load_humaneval
+from megatron_snow.corpus.decontamination import Detector, items
+from megatron_snow.corpus.folder import folder_fingerprint
+from megatron_snow.corpus.funnel import Funnel
+from megatron_snow.corpus.installed import distributions_fingerprint, stdlib_fingerprint
+from megatron_snow.corpus.language import check_languages
+from megatron_snow.corpus.listing import Listing, make_listing
+from megatron_snow.corpus.sampling import hash_order
+from megatron_snow.corpus.settings import CorpusSettings, DistributionsSource, StdlibSource
+from megatron_snow.corpus.split import choose_heldout
+from megatron_snow.corpus.spool import Entry, SpoolReader, read_index
+
+_SUMMARY = "summary.json"
+
+
+def source_fingerprint(settings: CorpusSettings) -> str:
+    """Changes when what the sources hold changes, told from names, versions, sizes and times (no file is read).
+
+    Raises SnowError where a source is missing.
+    """
+    marks = {}
+    for source in settings.sources:
+        if isinstance(source, StdlibSource):
+            marks[source.name] = stdlib_fingerprint(source)
+        elif isinstance(source, DistributionsSource):
+            marks[source.name] = distributions_fingerprint(source)
+        else:
+            marks[source.name] = folder_fingerprint(source)
+    return digest(marks)
+
+
+def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
+    """Build the corpus below ``work``; goes on where a killed run with the same settings stopped. Returns counts.
+
+    Writes ``standard/*.jsonl.zst`` and ``heldout/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language and
+    repository, files of a repository in seeded random order) and ``summary.json``: ``in``, ``kept``, ``drops`` (reason ->
+    language -> count), ``examples`` (reason -> id and snippet), ``standard`` and ``heldout`` (documents, bytes,
+    ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
+    reading), ``decontamination`` (items sought, ignored, found), ``near_duplicates`` (clusters, largest).
+
+    Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
+    """
+    summary_file = work / _SUMMARY
+    stages = work / "stages"
+    if not summary_file.exists():
+        check_languages(settings.languages)
+        detector = Detector(items(load_humaneval(settings.decontamination.humaneval)), settings.decontamination.min_characters)
+        listing = make_listing(settings, seed, stages / "listing")
+        funnel = _filter(settings, detector, listing, stages)
+        summary = _finish(settings, seed, work, listing, funnel)
+        summary["decontamination"] = {"sought": len(detector.items), "ignored": [f"{item.problem} {item.what}" for item in detector.ignored]} | summary[
+            "decontamination"
+        ]
+        write_atomically(summary_file, orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    shutil.rmtree(stages, ignore_errors=True)
+    return _counts(orjson.loads(summary_file.read_bytes()))
+
+
+def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stages: Path) -> Funnel:
+    """The parallel stage; returns the funnel of all tasks."""
+    from megatron_snow.corpus.engine import run_steps
+    from megatron_snow.corpus.steps import FAILED, DecontaminationStep, LanguageStep, NotebookStep, ReadStep, RulesStep, SpoolStep
+
+    spool = stages / "spool"
+    spool.mkdir(parents=True, exist_ok=True)
+    shared = Funnel()
+    steps = [
+        ReadStep(stages / "listing", settings.max_file_bytes, shared),
+        LanguageStep(settings, shared),
+        NotebookStep(settings, shared),
+        RulesStep(settings, shared),
+        DecontaminationStep(settings, detector, shared),
+        SpoolStep(spool, settings, shared),
+    ]
+    run_steps(steps, listing["tasks"], settings.workers, stages / "filter-logs", "filtering")
+    funnel = Funnel()
+    for task in range(listing["tasks"]):
+        funnel.add(orjson.loads((spool / f"{task:05d}.funnel.json").read_bytes()))
+    for reason, languages in funnel.drops.items():
+        if reason.startswith(FAILED):
+            say(f"  warning: {languages.total()} documents dropped because a step {reason}; summary.json shows examples. Please report this.")
+    return funnel
+
+
+def _finish(settings: CorpusSettings, seed: int, work: Path, listing: Listing, funnel: Funnel) -> dict[str, Any]:
+    """Duplicates, split, order and writing; returns the summary."""
+    spool = work / "stages" / "spool"
+    with SpoolReader([spool / f"{task:05d}.spool" for task in range(listing["tasks"])]) as reader:
+        kept, clusters = _unique(settings, spool, listing["tasks"], reader, funnel)
+        if not kept:
+            reasons = Counter({reason: languages.total() for reason, languages in funnel.drops.items()})
+            raise SnowError(
+                f"the corpus is empty: all {funnel.documents_in} documents were dropped ({dict(reasons.most_common(5))}); mend sources, languages or rules"
+            )
+        kept = _with_unique_ids(kept)
+        sizes: dict[str, Counter[str]] = defaultdict(Counter)
+        for entry in kept:
+            sizes[entry.repository][entry.language] += entry.size
+        heldout = choose_heldout(sizes, settings.heldout_fraction, seed)
+        kept.sort(key=lambda entry: (entry.language, entry.repository, hash_order(seed, entry.id)))
+        sides = {"standard": [e for e in kept if e.repository not in heldout], "heldout": [e for e in kept if e.repository in heldout]}
+        for name, entries in sides.items():
+            shutil.rmtree(work / name, ignore_errors=True)  # of a killed run
+            write_documents(work / name, _documents(track(entries, f"writing {name}", unit="files"), reader))
+    licenses = Counter(entry.license or "none stated" for entry in kept)
+    return (
+        funnel.summary()
+        | {name: _inventory(entries) for name, entries in sides.items()}
+        | {"licenses": dict(licenses), "sources": listing["sources"], "near_duplicates": clusters, "decontamination": {"found": dict(funnel.matches)}}
+    )
+
+
+def _unique(settings: CorpusSettings, spool: Path, tasks: int, reader: SpoolReader, funnel: Funnel) -> tuple[list[Entry], dict[str, Any]]:
+    """The documents that stay, in order of preference, and what is told of near-duplicate clusters."""
+    import numpy as np
+
+    from megatron_snow.corpus.duplicates import exact_duplicates, near_duplicates, preference
+    from megatron_snow.corpus.shingles import Shingler, jaccard
+
+    entries = [entry for task in range(tasks) for entry in read_index(spool / f"{task:05d}.index.jsonl")]
+    bands = np.concatenate([np.load(spool / f"{task:05d}.bands.npy", allow_pickle=False) for task in range(tasks)])
+    order = sorted(range(len(entries)), key=lambda index: preference(entries[index]))
+    entries = [entries[index] for index in order]
+    exact = exact_duplicates(entries)
+    for index, keeper in exact.items():
+        funnel.drop("exact duplicate", entries[index].language, entries[index].id, f"same as {entries[keeper].id}")
+    remaining = [index for index in range(len(entries)) if index not in exact]
+    bands = bands[order][remaining]
+    entries = [entries[index] for index in remaining]
+    shingler = Shingler(settings.near_duplicates.words)
+    remembered = _Remembered(lambda index: shingler.shingles(reader.text(entries[index])))
+    near = near_duplicates(bands, lambda a, b: jaccard(remembered(a), remembered(b)), settings.near_duplicates)
+    for index, keeper in near.items():
+        funnel.drop("near duplicate", entries[index].language, entries[index].id, f"near {entries[keeper].id}\n{reader.text(entries[index])}")
+    sizes = Counter(near.values())
+    largest = [{"kept": entries[keeper].id, "dropped": count} for keeper, count in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:10]]
+    return [entry for index, entry in enumerate(entries) if index not in near], {"clusters": len(sizes), "dropped": len(near), "largest": largest}
+
+
+class _Remembered:
+    """The n-grams of the last documents asked for: a bucket's documents are compared one after the other."""
+
+    def __init__(self, make: Any, limit: int = 512) -> None:
+        self._make, self._limit = make, limit
+        self._known: dict[int, Any] = {}
+
+    def __call__(self, index: int) -> Any:
+        if index not in self._known:
+            if len(self._known) >= self._limit:
+                self._known.pop(next(iter(self._known)))
+            self._known[index] = self._make(index)
+        return self._known[index]
+
+
+def _with_unique_ids(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with ids made unique: rows of a folder may repeat a path (two revisions of a file)."""
+    from dataclasses import replace
+
+    seen: Counter[str] = Counter()
+    result = []
+    for entry in entries:
+        seen[entry.id] += 1
+        result.append(entry if seen[entry.id] == 1 else replace(entry, id=f"{entry.id}#{seen[entry.id]}"))
+    return result
+
+
+def _documents(entries: Iterator[Entry], reader: SpoolReader) -> Iterator[Document]:
+    for e in entries:
+        yield Document(id=e.id, text=reader.text(e), language=e.language, repository=e.repository, path=e.path, license=e.license, source=e.source)
+
+
+def _inventory(entries: Sequence[Entry]) -> dict[str, Any]:
+    languages: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0})
+    for entry in entries:
+        languages[entry.language]["files"] += 1
+        languages[entry.language]["bytes"] += entry.size
+    repositories = {entry.repository for entry in entries}
+    return {"documents": len(entries), "bytes": sum(e.size for e in entries), "repositories": len(repositories), "languages": dict(languages)}
+
+
+def _counts(summary: dict[str, Any]) -> dict[str, Any]:
+    standard, heldout = summary["standard"], summary["heldout"]
+    return {
+        "documents_in": summary["in"],
+        "documents": standard["documents"],
+        "bytes": standard["bytes"],
+        "repositories": standard["repositories"],
+        "languages": len(standard["languages"]),
+        "heldout_documents": heldout["documents"],
+        "heldout_bytes": heldout["bytes"],
+        "drops": {reason: sum(languages.values()) for reason, languages in summary["drops"].items()},
+    }

@@ -1,0 +1,168 @@
+"""Folders of rows: .jsonl, .jsonl.gz, .jsonl.zst and .parquet under The Stack's column names, streamed.
+
+A row that cannot be used is yielded as a ``Broken`` with its reason, never raised: one bad row among billions must cost
+one row. What no row could mend (no file, no such column) is a ``SnowError`` before anything runs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import zstandard
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.settings import digest
+from megatron_snow.corpus.settings import FolderSource
+
+COLUMNS = {  # The Stack v1 (max_stars_repo_*), The Stack v2, StarCoderData and plain names, in this order of preference
+    "text": ("content", "text"),
+    "path": ("max_stars_repo_path", "path"),
+    "repository": ("max_stars_repo_name", "repository_name", "repo_name", "repository"),
+    "license": ("max_stars_repo_licenses", "detected_licenses", "licenses", "license"),
+    "stars": ("max_stars_count", "star_events_count", "stars"),
+}
+REQUIRED = ("text", "path", "repository")
+_FIRST_ROW = 2**30  # bytes searched for the first whole row (ours: far above any source file)
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable row."""
+
+    text: str
+    path: str
+    repository: str
+    license: str
+    stars: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """One row, or the rest of a file, that cannot be used, and why."""
+
+    reason: str
+    detail: str
+
+
+def folder_files(source: FolderSource) -> list[Path]:
+    """The readable files of a source, sorted. Raises SnowError where the folder or any such file is missing."""
+    if not source.path.exists():
+        raise SnowError(f"corpus source {source.name}: {source.path} does not exist; mend 'path'")
+    every = [source.path] if source.path.is_file() else sorted(p for p in source.path.rglob("*") if p.is_file())
+    files = [path for path in every if path.name.endswith(SUFFIXES)]
+    if not files:
+        raise SnowError(f"corpus source {source.name}: {source.path} holds no {', '.join(SUFFIXES)} file; mend 'path'")
+    return files
+
+
+def check_columns(source: FolderSource, file: Path) -> None:
+    """Raises SnowError where a file cannot be read at all or lacks a column that is needed."""
+    if file.name.endswith(".parquet"):
+        names = set(_parquet(file).schema_arrow.names)
+    else:
+        try:
+            names = set(next((row for row in _json_rows(file, _FIRST_ROW) if isinstance(row, dict)), {}))
+        except (OSError, EOFError, zstandard.ZstdError) as error:
+            raise SnowError(f"corpus source {source.name}: {file} cannot be read ({error}); remove or fetch it again") from error
+    for field in REQUIRED:
+        if names.isdisjoint(COLUMNS[field]):
+            found = ", ".join(sorted(names)) or "no row with columns"
+            raise SnowError(f"corpus source {source.name}: {file} has no column for the {field} ({' or '.join(COLUMNS[field])}); it has {found}")
+
+
+def row_groups(file: Path) -> list[tuple[int | None, int]]:
+    """(row group, bytes) of the parts a file can be read in: a parquet's row groups, else the whole file as ``None``."""
+    if not file.name.endswith(".parquet"):
+        return [(None, file.stat().st_size)]
+    metadata = _parquet(file).metadata
+    return [(index, metadata.row_group(index).total_byte_size) for index in range(metadata.num_row_groups)]
+
+
+def read_rows(file: Path, group: int | None, max_bytes: int) -> Iterator[Row | Broken]:
+    """Stream the rows of one part of a file; every row of it yields one item, in order."""
+    try:
+        for raw in _parquet_rows(file, group) if group is not None else _json_rows(file, 8 * max_bytes + 2**16):
+            yield raw if isinstance(raw, Broken) else _row(raw)
+    except (OSError, EOFError, zstandard.ZstdError, ValueError) as error:
+        yield Broken("damaged file", f"{file}: {error}")
+
+
+def _row(raw: Any) -> Row | Broken:
+    if not isinstance(raw, dict):
+        return Broken("malformed row", repr(raw))
+    values: dict[str, Any] = {field: next((raw[name] for name in names if raw.get(name) is not None), None) for field, names in COLUMNS.items()}
+    try:
+        values = {field: value.decode() if isinstance(value, bytes) else value for field, value in values.items()}
+    except UnicodeDecodeError as error:
+        return Broken("not UTF-8", str(error))
+    for field in REQUIRED:
+        if not isinstance(values[field], str):
+            return Broken("malformed row", f"{field} is {values[field]!r:.80}")
+    licenses = values["license"] or []
+    stated = [licenses] if isinstance(licenses, str) else [str(item) for item in licenses]
+    stars = values["stars"]
+    known = isinstance(stars, int | float) and stars == stars  # not NaN
+    return Row(values["text"], values["path"], values["repository"], " AND ".join(sorted(set(stated))), int(stars) if known else None)
+
+
+def _open(file: Path) -> IO[bytes] | gzip.GzipFile:
+    if file.name.endswith(".gz"):
+        return gzip.open(file, "rb")
+    raw = file.open("rb")
+    if file.name.endswith(".zst"):
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, closefd=True, read_across_frames=True), 2**20)
+    return raw
+
+
+def _json_rows(file: Path, longest: int) -> Iterator[Any]:
+    """The parsed lines; a line over ``longest`` bytes is skipped without being held in memory."""
+    with _open(file) as stream:
+        while line := stream.readline(longest):
+            if len(line) == longest and not line.endswith(b"\n"):
+                while (rest := stream.readline(2**20)) and not rest.endswith(b"\n"):
+                    pass
+                yield Broken("too large", f"{file}: a line over {longest} bytes")
+                continue
+            if not line.strip():
+                continue
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                yield Broken("malformed row", f"{error}: {line[:120]!r}")
+
+
+def _parquet(file: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise SnowError(f"{file} is not a readable parquet file ({error}); remove or fetch it again") from error
+
+
+def _parquet_rows(file: Path, group: int) -> Iterator[Any]:
+    """Rows as dictionaries with text left as bytes, so that invalid UTF-8 costs its row and not its batch."""
+    import pyarrow
+
+    parquet = _parquet(file)
+    wanted = [name for names in COLUMNS.values() for name in names if name in parquet.schema_arrow.names]
+    for batch in parquet.iter_batches(batch_size=256, row_groups=[group], columns=wanted):
+        columns = [
+            column.cast(pyarrow.binary()) if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type) else column
+            for column in batch.columns
+        ]
+        yield from (dict(zip(batch.schema.names, values, strict=True)) for values in zip(*(c.to_pylist() for c in columns), strict=True))
+
+
+def folder_fingerprint(source: FolderSource) -> str:
+    """Changes with the files' names, sizes and times of change."""
+    root = source.path if source.path.is_dir() else source.path.parent
+    return digest([[p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in folder_files(source)])

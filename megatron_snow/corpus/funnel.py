@@ -1,0 +1,67 @@
+"""What came in, what was dropped and why: counted per reason and language, with a few examples of each.
+
+Examples are those with the smallest hash of (reason, id): a sample that does not depend on who saw which document first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+EXAMPLES = 4  # of each reason (ours: enough to judge a rule by in the report)
+SNIPPET = 240  # characters of an example's text (ours)
+
+
+class Funnel:
+    """Counters of one task; tasks' funnels add up to the same numbers and examples in any order."""
+
+    def __init__(self) -> None:
+        self.documents_in = 0
+        self.drops: dict[str, Counter[str]] = {}
+        self.matches: Counter[str] = Counter()
+        self._examples: dict[str, list[tuple[str, str, str]]] = {}
+
+    def enter(self) -> None:
+        """One document, or row that should have been one, was read."""
+        self.documents_in += 1
+
+    def drop(self, reason: str, language: str, identifier: str, text: str = "") -> None:
+        """One document is dropped for ``reason``; ``text`` shows why (the document, or what was wrong with it)."""
+        self.drops.setdefault(reason, Counter())[language or "unknown"] += 1
+        mark = hashlib.sha256(f"{reason}\0{identifier}".encode(errors="replace")).hexdigest()
+        self._keep_examples(reason, [(mark, identifier, text[:SNIPPET])])
+
+    def match(self, item: str) -> None:
+        """A benchmark's ``item`` was found in a document."""
+        self.matches[item] += 1
+
+    def add(self, other: dict[str, Any]) -> None:
+        """Add what another funnel's ``dump`` holds."""
+        self.documents_in += other["in"]
+        self.matches.update(other["matches"])
+        for reason, languages in other["drops"].items():
+            self.drops.setdefault(reason, Counter()).update(languages)
+            self._keep_examples(reason, [(mark, identifier, text) for mark, identifier, text in other["examples"].get(reason, [])])
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, JSON-able, for ``add``."""
+        drops = {reason: dict(counts) for reason, counts in self.drops.items()}
+        return {"in": self.documents_in, "drops": drops, "examples": self._examples, "matches": dict(self.matches)}
+
+    @property
+    def dropped(self) -> int:
+        """All drops."""
+        return sum(counts.total() for counts in self.drops.values())
+
+    def summary(self) -> dict[str, Any]:
+        """The funnel as the report shows it; ``in`` is always ``kept`` plus the sum of ``drops``."""
+        return {
+            "in": self.documents_in,
+            "kept": self.documents_in - self.dropped,
+            "drops": {reason: dict(sorted(counts.items())) for reason, counts in sorted(self.drops.items())},
+            "examples": {reason: [{"id": identifier, "snippet": text} for _, identifier, text in shown] for reason, shown in sorted(self._examples.items())},
+        }
+
+    def _keep_examples(self, reason: str, more: list[tuple[str, str, str]]) -> None:
+        self._examples[reason] = sorted(self._examples.get(reason, []) + more)[:EXAMPLES]

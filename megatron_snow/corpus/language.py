@@ -1,0 +1,71 @@
+"""Which language a file is in, by GitHub linguist's rules (enry: name, extension, then content where those are ambiguous).
+
+enry is a Go library: it is imported where it is used, so that processes that never ask do not start Go's runtime.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.corpus.settings import MARKUP_LANGUAGES, PAPER_LANGUAGES
+
+
+def check_languages(languages: Iterable[str]) -> None:
+    """Raises SnowError on a name linguist does not know."""
+    import enry
+
+    for name in languages:
+        if enry.get_language_type(name) == "unknown":
+            near = difflib.get_close_matches(name, PAPER_LANGUAGES + MARKUP_LANGUAGES, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else "use linguist's names, as GitHub shows them"
+            raise SnowError(f"corpus.languages: no language is called {name!r}; {hint}")
+
+
+class Names:
+    """Tells from a file's name alone whether it may hold one of ``languages``: what cannot is never opened."""
+
+    def __init__(self, languages: Iterable[str], excluded: tuple[str, ...] = ()) -> None:
+        import enry
+
+        self._languages = set(languages)
+        self._excluded = excluded
+        self._extensions = {extension: language for language in sorted(self._languages, reverse=True) for extension in enry.get_language_extensions(language)}
+        self._guess = enry.get_languages
+
+    def guess(self, path: str) -> str | None:
+        """The likeliest wanted language, "" for a name that says nothing (a script may have one), None for a name of something else."""
+        name = PurePosixPath(path).name
+        if name.lower().endswith(self._excluded):
+            return None
+        for language in self._guess(name, b""):
+            if language in self._languages:
+                return language
+        suffixes = PurePosixPath(name.lower()).suffixes
+        for start in range(len(suffixes)):
+            if language := self._extensions.get("".join(suffixes[start:])):
+                return str(language)
+        return None if suffixes else ""
+
+
+def detect(path: str, content: bytes) -> str:
+    """Linguist's name for the language of a file, "" where it has none."""
+    import enry
+
+    return str(enry.get_language(path, content))
+
+
+def is_vendored(path: str) -> bool:
+    """Whether the path is one linguist takes for a copy of somebody else's code."""
+    import enry
+
+    return bool(enry.is_vendor(path))
+
+
+def is_generated(path: str, content: bytes) -> bool:
+    """Whether linguist takes the file for a generator's output."""
+    import enry
+
+    return bool(enry.is_generated(path, content))

@@ -1,0 +1,94 @@
+"""The filters: rules 1 to 5 below are StarCoder2's (arXiv 2402.19173, section 2.1), which the paper leans on; one is ours.
+
+Each rule is a pure function that says whether a file breaks it; ``broken_rule`` asks them in order and names the first.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from megatron_snow.corpus.settings import MARKUP_LANGUAGES, RuleSettings
+from megatron_snow.corpus.signals import Encoded, Lines, alphabetic_fraction, encoded, lines, literal_lines, says_generated, visible_text
+
+LONG_LINE_LANGUAGES = {"HTML", "JSON", "Markdown", "Roff", "Roff Manpage", "SMT", "TeX", "Text", "XML"}  # StarCoder2, long line filters
+ALPHANUMERIC_LANGUAGES = {"Motorola 68K Assembly", "WebAssembly"}  # StarCoder2, alpha filter
+DATA_LANGUAGES = {"Text", "JSON", "YAML", "Web Ontology Language", "Graphviz (DOT)"}  # StarCoder2, language-specific filters
+TEXT_STEMS = {"readme", "notes", "todo", "description", "cmakelists"}  # StarCoder2, language-specific filters
+
+
+def too_many_lines(measured: Lines, rules: RuleSettings) -> bool:
+    """Rule 1: over 100,000 lines is data."""
+    return measured.count > rules.max_lines
+
+
+def long_lines(measured: Lines, language: str, rules: RuleSettings) -> bool:
+    """Rule 1: mean or longest line too long; for markup only a far longer line counts."""
+    if language in LONG_LINE_LANGUAGES:
+        return measured.longest > rules.max_markup_line
+    return measured.mean > rules.max_mean_line or measured.longest > rules.max_line
+
+
+def says_it_is_generated(text: str, rules: RuleSettings) -> bool:
+    """Rule 2: the first lines say so. (Linguist's own rule is ``language.is_generated``.)"""
+    return says_generated(text, rules.generated_lines)
+
+
+def few_letters(text: str, language: str, rules: RuleSettings) -> bool:
+    """Rule 3: under a quarter of the characters is alphabetic; in two assembly languages digits count too."""
+    return alphabetic_fraction(text, digits=language in ALPHANUMERIC_LANGUAGES) < rules.min_alphabetic
+
+
+def encoded_data(measured: Encoded, rules: RuleSettings) -> bool:
+    """Rule 4: one long run of base64, hexadecimal or unicode escapes, or mostly such runs."""
+    return measured.longest > rules.max_encoded_run or measured.fraction > rules.max_encoded_fraction
+
+
+def long_data_file(measured: Lines, language: str, rules: RuleSettings) -> bool:
+    """Rule 5: data files of over 512 lines repeat themselves."""
+    return language in DATA_LANGUAGES and measured.count > rules.max_data_lines
+
+
+def table_as_code(text: str, language: str, rules: RuleSettings) -> bool:
+    """Ours: code that is one long literal (code pages, translations, generated lists), which no rule of StarCoder2 catches."""
+    if language in MARKUP_LANGUAGES:
+        return False
+    count, share = literal_lines(text)
+    return count >= rules.table_lines and share > rules.max_literal_lines
+
+
+def little_visible_text(text: str, language: str, rules: RuleSettings) -> bool:
+    """Rule 5: HTML that shows its reader little."""
+    if language != "HTML":
+        return False
+    visible = len(visible_text(text))
+    return visible < rules.min_html_text or visible < rules.min_html_fraction * len(text)
+
+
+def text_of_no_interest(path: str, language: str) -> bool:
+    """Rule 5: plain text is kept only under names that documentation has."""
+    name = PurePosixPath(path.lower())
+    return language == "Text" and "requirement" not in name.name and name.stem not in TEXT_STEMS
+
+
+def broken_rule(text: str, path: str, language: str, rules: RuleSettings) -> str | None:
+    """The name of the first rule a file breaks, or None: what the funnel counts."""
+    measured = lines(text)
+    if too_many_lines(measured, rules):
+        return "over max_lines"
+    if long_lines(measured, language, rules):
+        return "long lines"
+    if says_it_is_generated(text, rules):
+        return "says it is generated"
+    if few_letters(text, language, rules):
+        return "few letters"
+    if text_of_no_interest(path, language):
+        return "text of no interest"
+    if long_data_file(measured, language, rules):
+        return "long data file"
+    if little_visible_text(text, language, rules):
+        return "little visible text"
+    if table_as_code(text, language, rules):
+        return "table as code"
+    if encoded_data(encoded(text), rules):
+        return "encoded data"
+    return None

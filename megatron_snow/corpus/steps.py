@@ -1,0 +1,218 @@
+"""The filtering stage as datatrove steps: read, language, notebooks, rules, decontamination, spool.
+
+A step that drops a document counts it in the task's funnel. A document on which a step fails is dropped too, with the
+error as its reason: one file nobody foresaw must not cost the run (datatrove stops its pool at the first exception).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import orjson
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+from loguru import logger
+
+from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.corpus import language
+from megatron_snow.corpus.decontamination import Detector
+from megatron_snow.corpus.folder import Broken, read_rows
+from megatron_snow.corpus.funnel import Funnel
+from megatron_snow.corpus.listing import FileItem, RowsItem, read_task
+from megatron_snow.corpus.notebooks import NotebookError, notebook_to_script
+from megatron_snow.corpus.rules import broken_rule
+from megatron_snow.corpus.settings import CorpusSettings
+from megatron_snow.corpus.shingles import Shingler, band_keys
+from megatron_snow.corpus.spool import Entry, SpoolWriter, write_index
+
+_BATCH = 256  # documents whose signatures are made in one call (ours: bounds memory to some tens of MB)
+FAILED = "failed in "  # begins the drop reason of a document on which a step raised
+
+
+class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
+    """Yields the documents of a task's items; what is no text is dropped here."""
+
+    type = "READER"
+    name = "corpus"
+
+    def __init__(self, folder: Path, max_bytes: int, funnel: Funnel) -> None:
+        super().__init__()
+        self.folder, self.max_bytes, self.funnel = folder, max_bytes, funnel
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Read the items of task ``rank``."""
+        for item in read_task(self.folder, rank):
+            yield from self._file(item) if item["kind"] == "file" else self._rows(item)
+
+    def _file(self, item: FileItem) -> Iterator[Document]:
+        self.funnel.enter()
+        metadata = {"source": item["source"], "repository": item["repository"], "path": item["path"], "license": item["license"], "stars": None}
+        identifier = f"{item['source']}/{item['repository']}/{item['path']}"
+        try:
+            content = Path(item["location"]).read_bytes()
+        except OSError as error:
+            self.funnel.drop("unreadable", item["hint"], identifier, str(error))
+            return
+        yield from self._document(identifier, content, metadata, item["hint"])
+
+    def _rows(self, item: RowsItem) -> Iterator[Document]:
+        wanted = None if item["rows"] is None else set(item["rows"])
+        for number, row in enumerate(read_rows(Path(item["location"]), item["group"], self.max_bytes)):
+            if wanted is not None and number not in wanted:
+                continue
+            self.funnel.enter()
+            if isinstance(row, Broken):
+                self.funnel.drop(row.reason, "", f"{item['source']}/{Path(item['location']).name}:{number}", row.detail)
+                continue
+            metadata = {"source": item["source"], "repository": row.repository, "path": row.path, "license": row.license, "stars": row.stars}
+            yield from self._document(f"{item['source']}/{row.repository}/{row.path}", row.text.encode(), metadata, "")
+
+    def _document(self, identifier: str, content: bytes, metadata: Mapping[str, object], hint: str) -> Iterator[Document]:
+        content = content.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark says nothing in UTF-8
+        try:
+            text = content.decode()
+            reason = _unusable(content, self.max_bytes)
+        except UnicodeDecodeError as error:
+            text, reason = str(error), "not UTF-8"
+        if reason:
+            self.funnel.drop(reason, hint, identifier, text)
+        else:
+            yield Document(text=text, id=identifier, metadata={**metadata, "language": hint})
+
+
+def _unusable(content: bytes, max_bytes: int) -> str | None:
+    """Why bytes that decode are no source file all the same."""
+    if len(content) > max_bytes:
+        return "too large"
+    if b"\0" in content:
+        return "holds NUL bytes"
+    return None if content.strip() else "empty"
+
+
+class JudgeStep(PipelineStep):  # type: ignore[misc]
+    """A step that looks at one document at a time, may change it, and names the reason where it is to go."""
+
+    type = "FILTER"
+
+    def __init__(self, settings: CorpusSettings, funnel: Funnel) -> None:
+        super().__init__()
+        self.settings, self.funnel = settings, funnel
+
+    @abstractmethod
+    def judge(self, document: Document) -> str | None:
+        """The reason to drop ``document``, None to keep it."""
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Pass on what is kept; count what is dropped and what the step fails on."""
+        for document in data:
+            try:
+                reason, shown = self.judge(document), document.text
+            except Exception as error:
+                logger.exception(f"{document.id}: quarantined")
+                reason, shown = f"{FAILED}{self.name}", f"{type(error).__name__}: {error}"
+            if reason is None:
+                yield document
+            else:
+                self.funnel.drop(reason, document.metadata["language"], document.id, shown)
+
+
+class LanguageStep(JudgeStep):
+    """Keeps files of the wanted languages that their repository's authors wrote (linguist's vendored and generated rules)."""
+
+    name = "language"
+
+    def judge(self, document: Document) -> str | None:
+        """Sets the document's language."""
+        path, content = document.metadata["path"], document.text.encode()
+        if path.lower().endswith(self.settings.excluded_extensions):
+            return "excluded extension"
+        document.metadata["language"] = language.detect(path, content)
+        if document.metadata["language"] not in self.settings.languages:
+            return "other language"
+        if self.settings.rules.drop_vendored and language.is_vendored(path):
+            return "vendored"
+        return "generated" if language.is_generated(path, content) else None
+
+
+class NotebookStep(JudgeStep):
+    """Makes scripts of notebooks; they stay "Jupyter Notebook", one of the paper's languages."""
+
+    name = "notebooks"
+
+    def judge(self, document: Document) -> str | None:
+        """Replaces a notebook's text."""
+        if document.metadata["language"] != "Jupyter Notebook":
+            return None
+        try:
+            document.text = notebook_to_script(document.text)
+        except NotebookError as error:
+            return str(error)
+        return None if document.text.strip() else "empty"
+
+
+class RulesStep(JudgeStep):
+    """StarCoder2's filters."""
+
+    name = "rules"
+
+    def judge(self, document: Document) -> str | None:
+        """The first rule the document breaks."""
+        return broken_rule(document.text, document.metadata["path"], document.metadata["language"], self.settings.rules)
+
+
+class DecontaminationStep(JudgeStep):
+    """Drops files that hold a benchmark's docstring or solution."""
+
+    name = "decontamination"
+
+    def __init__(self, settings: CorpusSettings, detector: Detector, funnel: Funnel) -> None:
+        super().__init__(settings, funnel)
+        self.detector = detector
+
+    def judge(self, document: Document) -> str | None:
+        """Counts which item was found, and shows it before the text of the example."""
+        found = self.detector.find(document.text)
+        if found is None:
+            return None
+        self.funnel.match(f"{found.problem} {found.what}")
+        document.text = f"[{found.problem} {found.what}]\n{document.text}"
+        return "contaminated"
+
+
+class SpoolStep(PipelineStep):  # type: ignore[misc]
+    """Writes what is kept, its index, its MinHash bands and the task's funnel; the funnel's file is written last."""
+
+    type = "WRITER"
+    name = "spool"
+
+    def __init__(self, folder: Path, settings: CorpusSettings, funnel: Funnel) -> None:
+        super().__init__()
+        self.folder, self.settings, self.funnel = folder, settings, funnel
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Consume everything; yields nothing."""
+        shingler = Shingler(self.settings.near_duplicates.words)
+        entries: list[Entry] = []
+        sets: list[np.ndarray] = []
+        bands: list[np.ndarray] = [band_keys([], self.settings.near_duplicates)]
+        with (self.folder / f"{rank:05d}.spool").open("wb") as file:
+            writer = SpoolWriter(file)
+            for document in data:
+                content = document.text.encode()
+                offset, length = writer.add(content)
+                fields = {name: document.metadata[name] for name in ("language", "repository", "path", "license", "source", "stars")}
+                digest = blake2b(content, digest_size=16).hexdigest()
+                entries.append(Entry(id=document.id, **fields, size=len(content), digest=digest, task=rank, offset=offset, length=length))
+                sets.append(shingler.shingles(document.text))
+                if len(sets) == _BATCH:
+                    bands.append(band_keys(sets, self.settings.near_duplicates))
+                    sets = []
+        bands.append(band_keys(sets, self.settings.near_duplicates))
+        np.save(self.folder / f"{rank:05d}.bands.npy", np.concatenate(bands), allow_pickle=False)
+        write_index(self.folder / f"{rank:05d}.index.jsonl", entries)
+        write_atomically(self.folder / f"{rank:05d}.funnel.json", orjson.dumps(self.funnel.dump()))
+        yield from ()
