@@ -1,0 +1,152 @@
+"""The frozen encoder: sections of tokens in, one unit vector each out, bit for bit the same whatever they are batched with.
+
+Matrix products may round differently for another batch shape, and attention takes another kernel where a batch has padding. So
+there is a fixed set of shapes: full sections go alone in batches without a mask; shorter ones are padded up to the next of
+eight lengths, always by one token at least, so that their batches always carry a mask. A batch that is not filled gets dummy
+rows. Cost: a part batch a shape for each call of ``embed``; call it with thousands of sections.
+
+Measured on two idle cores with AVX512-BF16 and all-MiniLM-L6-v2: see LOG.md.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.fixtures import resolve
+from megatron_snow.quality.sections import from_slices, slices
+from megatron_snow.quality.settings import AnnotateSettings
+
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # ours: a CPU batch should stay in its caches; a GPU's should fill it
+LENGTHS = 8  # padded lengths below a full section; ours: more waste less padding, fewer waste fewer part batches
+
+
+def choose_device(wanted: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` as a device. Raises SnowError where CUDA is wanted and absent."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise SnowError("annotate.device is cuda but torch sees no CUDA device; set it to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """``auto``: bfloat16 where the device has instructions for it."""
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and native) else torch.float32
+
+
+class SectionEncoder:
+    """A pretrained BERT-style model with its tokenizer, frozen.
+
+    Raises SnowError where the model or its tokenizer cannot be loaded or does not fit the settings.
+    """
+
+    def __init__(self, settings: AnnotateSettings) -> None:
+        self.device = choose_device(settings.device)
+        self.precision = choose_precision(settings.precision, self.device)
+        self.section, self._pooling = settings.section, settings.pooling
+        self._batch_tokens = settings.batch_tokens or BATCH_TOKENS[self.device.type]
+        folder = resolve(settings.encoder)
+        if Path(folder).is_absolute() and not Path(folder).is_dir():
+            raise SnowError(
+                f"annotate.encoder {settings.encoder} does not exist; give a folder with config.json, model.safetensors and tokenizer.json, or a hub name"
+            )
+        self._load(settings.encoder, folder)
+        self.width = int(self._model.config.hidden_size)
+        longest = min(int(self._model.config.max_position_embeddings), int(self._tokenizer.model_max_length))
+        if settings.section > longest:
+            raise SnowError(f"annotate.section is {settings.section} tokens, but {settings.encoder} takes {longest} at most; set it to that or less")
+
+    def _load(self, name: str, folder: str) -> None:
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._backend = self._tokenizer.backend_tokenizer
+            probe, bare = (self._tokenizer("a", add_special_tokens=special).input_ids for special in (True, False))
+        except Exception as error:  # the library raises whatever its parsers do: OSError, ValueError, KeyError, TypeError, AttributeError
+            raise SnowError(f"annotate.encoder {name}: no usable fast tokenizer there ({_first_line(error)}); the folder must hold tokenizer.json") from error
+        if len(bare) != 1 or len(probe) < 2 or self._tokenizer.pad_token_id is None:
+            raise SnowError(
+                f"annotate.encoder {name}: its tokenizer is not a BERT-style one (it adds no special tokens, has no padding token, or knows no words)"
+            )
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        at = probe.index(bare[0])
+        self._before, self._after = probe[:at], probe[at + 1 :]
+        try:
+            model = AutoModel.from_pretrained(folder, dtype=self.precision, use_safetensors=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise SnowError(
+                f"annotate.encoder {name} cannot be loaded ({_first_line(error)}); give a hub name or a folder with config.json and model.safetensors"
+            ) from error
+        self._model = model.eval().requires_grad_(False).to(self.device)
+
+    @property
+    def kind(self) -> str:
+        """What its vectors depend on beside the settings: device and precision."""
+        return f"{self.device.type}-{str(self.precision).removeprefix('torch.')}"
+
+    @property
+    def window(self) -> int:
+        """Files to embed at a time: about 256 batches of full sections, so that part batches cost a few per cent (ours)."""
+        return max(64, 256 * self._batch_tokens // (3 * self.section))
+
+    @property
+    def _inner(self) -> int:
+        return self.section - len(self._before) - len(self._after)
+
+    def sections(self, texts: list[str]) -> list[list[list[int]]]:
+        """For each text its one to three sections, token ids with special tokens, each at most ``section`` long."""
+        pieces = [slices(text, self._inner) for text in texts]
+        flat = iter(self._backend.encode_batch_fast([piece for parts in pieces for piece in parts], add_special_tokens=False))
+        result = []
+        for parts in pieces:
+            found = from_slices([next(flat).ids for _ in parts], self._inner)
+            result.append([self._before + tokens + self._after for tokens in found])
+        return result
+
+    def embed(self, sections: list[list[int]], progress: Callable[[int], None] = lambda _: None) -> np.ndarray:
+        """Unit vectors, float32 [len(sections), width]; ``progress`` is told the number of sections of each batch done.
+
+        Raises SnowError where the model returns anything but finite numbers.
+        """
+        step = self.section // LENGTHS
+        groups: dict[tuple[int, bool], list[int]] = defaultdict(list)
+        for index, tokens in enumerate(sections):
+            full = len(tokens) == self.section
+            groups[self.section if full else (len(tokens) // step + 1) * step, full].append(index)
+        result = np.empty((len(sections), self.width), dtype=np.float32)
+        for (length, full), members in sorted(groups.items()):
+            rows = max(1, self._batch_tokens // length)
+            for start in range(0, len(members), rows):
+                batch = members[start : start + rows]
+                result[batch] = self._forward([sections[index] for index in batch], rows, length, full)
+                progress(len(batch))
+        if not np.isfinite(result).all():
+            raise SnowError(f"the encoder returned numbers that are not finite in {self.precision}; set annotate.precision to float32")
+        return result
+
+    @torch.inference_mode()
+    def _forward(self, sections: list[list[int]], rows: int, length: int, full: bool) -> np.ndarray:
+        ids = torch.full((rows, length), self._tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros((rows, length), dtype=torch.long)
+        mask[:, 0] = 1  # dummy rows attend to one token: nothing at all would be 0/0
+        for row, tokens in enumerate(sections):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(mask) if full else mask).last_hidden_state.float()
+        if self._pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            weight = mask.unsqueeze(-1).float()
+            pooled = (hidden * weight).sum(1) / weight.sum(1)
+        return torch.nn.functional.normalize(pooled, dim=-1)[: len(sections)].cpu().numpy()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

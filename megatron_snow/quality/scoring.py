@@ -1,0 +1,137 @@
+"""Embedding and scoring in windows of files, each kept as a part file once done: a killed run goes on with the next window.
+
+A window is a run of consecutive files; what it yields for a file depends on that file only, so that windows can be cut and
+computed anywhere in any order. Parts are keyed by what shaped them (device, precision, head), since the
+settings alone do not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from megatron_snow.artifacts.documents import Document, read_documents
+from megatron_snow.artifacts.progress import Progress
+from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.artifacts.settings import digest
+from megatron_snow.quality.encoder import SectionEncoder
+from megatron_snow.quality.head import LinearHead
+from megatron_snow.quality.labelled import Example
+from megatron_snow.tokens.encoder import CodeTokenizer, HuggingFaceEncoder
+
+T = TypeVar("T")
+WINDOW_CHARACTERS = 2**25  # 32 Mi: a window's texts and tokens stay under a gigabyte whatever the files' sizes (ours)
+
+SCORED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("language", pa.string()),
+        ("repository", pa.string()),
+        ("score", pa.float64()),
+        ("tokens", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sections", pa.int8()),
+    ]
+)
+"""A row of a scored part: ``tokens`` in the recipe's tokenizer, ``bytes`` of the text in UTF-8, ``sections`` the score is the mean of."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labelled files with their embedded sections."""
+
+    examples: list[Example]
+    vectors: np.ndarray
+    """float32 [sections, width]; an example's sections are consecutive."""
+    counts: np.ndarray
+    """int64 [examples]: sections of each."""
+
+    def part(self, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(vectors, counts) of the examples where ``mask`` (bool [examples]) holds."""
+        return self.vectors[np.repeat(mask, self.counts)], self.counts[mask]
+
+
+def _windows(items: Iterable[tuple[T, str]], files: int) -> Iterator[list[tuple[T, str]]]:
+    """Runs of ``files`` (item, text) pairs, or of fewer with ``WINDOW_CHARACTERS`` together."""
+    window: list[tuple[T, str]] = []
+    characters = 0
+    for item, text in items:
+        window.append((item, text))
+        characters += len(text)
+        if len(window) == files or characters >= WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+def _embed(encoder: SectionEncoder, texts: list[str], bar: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of all sections and their number for each text; the bar moves by the number of texts in all."""
+    sections = encoder.sections(texts)
+    counts = np.array([len(found) for found in sections], dtype=np.int64)
+    files_a_section = len(texts) / int(counts.sum())
+    return encoder.embed([section for found in sections for section in found], lambda done: bar.advance(done * files_a_section)), counts
+
+
+def embed_labelled(encoder: SectionEncoder, labelled: Iterable[tuple[Example, str]], total: int, parts: Path) -> Labelled:
+    """Embed every labelled file, or read its window from ``parts``."""
+    from safetensors.numpy import load_file, save
+
+    folder = parts / f"labelled-{encoder.kind}"
+    folder.mkdir(parents=True, exist_ok=True)
+    examples: list[Example] = []
+    vectors, counts = [], []
+    with Progress("embedding labelled files", total, "files") as bar:
+        for number, window in enumerate(_windows(labelled, encoder.window)):
+            path = folder / f"{number:05d}.safetensors"
+            if not path.exists():
+                found, sections = _embed(encoder, [text for _, text in window], bar)
+                write_atomically(path, save({"vectors": found, "counts": sections}))
+            else:
+                bar.advance(len(window))
+            part = load_file(path)
+            vectors.append(part["vectors"])
+            counts.append(part["counts"])
+            examples += [example for example, _ in window]
+    return Labelled(examples, np.concatenate(vectors), np.concatenate(counts))
+
+
+def score_tier(encoder: SectionEncoder, head: LinearHead, standard: Path, sample: frozenset[str], tokenizer: CodeTokenizer, parts: Path) -> pa.Table:
+    """Score the documents of ``sample``; returns a table of ``SCORED`` rows in the tier's row order."""
+    folder = parts / f"scored-{encoder.kind}-{digest([head.weight.tolist(), head.bias])[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    counter = HuggingFaceEncoder(tokenizer.spec)
+    tables = []
+    with Progress("scoring", len(sample), "files") as bar:
+        chosen = ((document, document["text"]) for document in read_documents(standard) if document["id"] in sample)
+        for number, window in enumerate(_windows(chosen, encoder.window)):
+            path = folder / f"{number:06d}.parquet"
+            if not path.exists():
+                sink = pa.BufferOutputStream()
+                pq.write_table(_score([document for document, _ in window], encoder, head, counter, bar), sink)
+                write_atomically(path, sink.getvalue().to_pybytes())
+            else:
+                bar.advance(len(window))
+            tables.append(pq.read_table(path))
+    return pa.concat_tables(tables) if tables else SCORED.empty_table()
+
+
+def _score(documents: list[Document], encoder: SectionEncoder, head: LinearHead, counter: HuggingFaceEncoder, bar: Progress) -> pa.Table:
+    texts = [document["text"] for document in documents]
+    vectors, counts = _embed(encoder, texts, bar)
+    columns = {
+        "id": [document["id"] for document in documents],
+        "language": [document["language"] for document in documents],
+        "repository": [document["repository"] for document in documents],
+        "score": head.file_scores(vectors, counts),
+        "tokens": counter.count(texts),
+        "bytes": [len(text.encode("utf-8", "surrogatepass")) for text in texts],
+        "sections": counts,
+    }
+    return pa.table(columns, schema=SCORED)

@@ -1,0 +1,143 @@
+"""Settings of the annotate arrow. The defaults are the paper's chosen annotator, Ann-HQIns (arXiv 2409.02326, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from megatron_snow.artifacts.settings import Settings
+from megatron_snow.artifacts.units import Tokens
+
+
+class JsonlPositives(Settings):
+    """Positives from a file of JSON lines (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``): what the paper uses."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str
+    """The file; a relative path is taken from where ``snow`` runs."""
+    count: int = Field(ge=1)
+    """How many rows to draw; all where the file has fewer."""
+    columns: tuple[str, ...] = Field(default=("text",), min_length=1)
+    """Joined with a blank line into the text; instruction data has for instance ``[instruction, response]``."""
+    repository: str | None = None
+    """Column that names the repository, for the split. None: each row is its own repository."""
+    language: str | None = None
+    """Column that names the language. None: the rows' language is ``unknown``."""
+
+
+class RepositoryPositives(Settings):
+    """Positives from the standard tier: files of repositories that somebody vouches for.
+
+    A stand-in for the paper's 220k high-quality open-source files: it holds each of these repositories' files for good code.
+    """
+
+    kind: Literal["repositories"]
+    globs: tuple[str, ...] = Field(min_length=1)
+    """Matched against ``repository/path`` (``*`` crosses slashes): ``python/cpython/*``, ``*/json/*.py``."""
+    count: int = Field(ge=1)
+    """How many files to draw; all where fewer match."""
+
+
+class HeuristicPositives(Settings):
+    """Positives from the standard tier: files that look cared for by a rule anyone can read.
+
+    A stand-in for the paper's 220k high-quality open-source files. What the annotator learns from it is this rule, as far as
+    an embedding shows it, not a reviewer's judgement: its validation ROC-AUC says how well the rule is recovered.
+    """
+
+    kind: Literal["heuristic"]
+    count: int = Field(ge=1)
+    """How many files to draw; all where fewer pass."""
+    lines: tuple[int, int] = (30, 500)
+    """Fewest and most lines, blank ones included (ours: from one worked-out function to what one sitting can read)."""
+    comments: tuple[float, float] = (0.10, 0.50)
+    """Least and most share of comment and docstring lines among the non-blank ones after the file's head (its licence
+    notice); ours: GitHub's average is near 0.2, more than half is prose or dead code."""
+    longest_line: int = 120
+    """Characters (ours: the longest limit in common style guides)."""
+    branches: int = Field(default=3, ge=1)
+    """Fewest lines of code that begin with if, for, while, switch, match or the like (ours: lists of declarations solve nothing)."""
+    documented: float = 0.7
+    """Python only: least share of public functions and classes with a docstring (ours; pydocstyle asks for all)."""
+    exclude: tuple[str, ...] = ("*/test/*", "*/tests/*", "*/testing/*", "*test_*", "*_test.*", "*/_vendor/*", "*/vendor/*")
+    """Globs on ``repository/path`` (ours: tests and copies of others' code are not what a reader learns from)."""
+
+
+class FunctionPositives(Settings):
+    """Positives cut out of the standard tier's Python files: one documented top-level function a file, docstring and all.
+
+    A stand-in for the paper's 80k instruction examples (Magicoder, StarCoder2-Instruct): like those, a task stated in words
+    (the docstring) and its worked-out solution (the body). Nobody wrote them as exercises.
+    """
+
+    kind: Literal["functions"]
+    count: int = Field(ge=1)
+    """How many functions, at most one a file; all where fewer files have one."""
+    docstring: int = 120
+    """Least characters of the docstring (ours: two lines, more than a title)."""
+    statements: tuple[int, int] = (4, 40)
+    """Fewest and most lines of the body after the docstring (ours: HumanEval's solutions have 2 to 35 lines, median 6)."""
+
+
+PositiveSource = Annotated[JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives, Field(discriminator="kind")]
+
+ANN_HQINS = (
+    JsonlPositives(path="annotator/high_quality_code.jsonl.zst", count=220_000),  # paper section 3.2; the file is the user's: the paper's is not published
+    JsonlPositives(
+        path="annotator/instructions.jsonl.zst", count=80_000, columns=("instruction", "response")
+    ),  # paper section 3.2: Magicoder, StarCoder2-Instruct
+)
+
+
+class HeadSettings(Settings):
+    """Training of the linear head on the frozen encoder's embeddings. The paper states none of this."""
+
+    epochs: int = Field(default=20, ge=1)
+    """FineWeb-Edu's recipe, which the paper's annotator follows most nearly (arXiv 2406.17557, appendix)."""
+    learning_rate: float = Field(default=3e-4, gt=0)
+    """FineWeb-Edu; falls linearly to zero. Embeddings are standardised first (ours), so that it means the same for any encoder."""
+    batch: int = Field(default=256, ge=1)
+    """Sections a step: FineWeb-Edu."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's: none stated; the default of the trainer FineWeb-Edu used."""
+    validation: float = Field(default=0.1, gt=0, le=0.5)
+    """Share of the labelled files held out, by whole repositories: FineWeb-Edu's 90/10."""
+
+
+class AnnotateSettings(Settings):
+    """What makes a high-quality tier out of the standard tier."""
+
+    encoder: str = "Snowflake/snowflake-arctic-embed-m"
+    """Any BERT-style hub name or folder with safetensors and a fast tokenizer, or ``fixture:all-MiniLM-L6-v2``: paper section 3.2."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """How the encoder's outputs become one vector, as its model card says: ``cls`` for arctic-embed, ``mean`` for all-MiniLM and all-mpnet."""
+    section: int = Field(default=512, ge=16, multiple_of=8)
+    """Encoder tokens of a section, special tokens included. Not stated; FineWeb-Edu's 512, arctic-embed-m's most."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``: CUDA where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The encoder's. ``auto``: bfloat16 where the device multiplies in it natively, else float32 (ours; the summary says which)."""
+    batch_tokens: Tokens | None = None
+    """Tokens of an encoder batch, padding included. None: 2,048 on a CPU, 131,072 on CUDA (ours)."""
+    positives: tuple[PositiveSource, ...] = ANN_HQINS
+    """Sources of files labelled good: paper section 3.2, 220k code files and 80k instruction examples."""
+    negatives: int = Field(default=300_000, ge=1)
+    """Random files of the standard tier: paper section 3.2 ("300", which must mean 300k)."""
+    head: HeadSettings = HeadSettings()
+    """Training of the linear head."""
+    tokens: Tokens = 12_500_000_000
+    """Budget of the high-quality tier, in the recipe's tokenizer: paper section 3.2, 12.5B, seen four times in training."""
+    score_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the standard tier's files that are scored and can be selected, chosen by hash of seed and id. The paper scores all."""
+    max_documents: int | None = Field(default=None, ge=1)
+    """At most so many files are scored, spread over languages in proportion to their files; None: no limit, as in the paper."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> AnnotateSettings:
+        for source in self.positives:
+            if isinstance(source, HeuristicPositives) and (source.lines[0] > source.lines[1] or source.comments[0] > source.comments[1]):
+                raise ValueError("lines and comments are [least, most]")
+            if isinstance(source, FunctionPositives) and source.statements[0] > source.statements[1]:
+                raise ValueError("statements is [fewest, most]")
+        return self
