@@ -1,0 +1,10 @@
+// megatron_snow._csrc: the parts of the data path that Python is too slow for. Each has a Python twin in
+// megatron_snow/blend/reference.py that tests hold it to, result for result.
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_csrc, module) {
+    module.doc() = "Native data path of megatron_snow; use it through megatron_snow.blend.";
+    snow::bind_blend_index(module);
+    snow::bind_blend_split(module);
+    snow::bind_document_order(module);
+}

@@ -1,0 +1,113 @@
+"""A tier as an endless token stream: pass after pass over its documents, each pass in an order of its own.
+
+Pass e lists the documents of all shards in a random order keyed by (seed, tier, e), one after another; pass e + 1
+follows without a gap. Sample s of a stream is tokens [s x L, s x L + L], so that consecutive samples share one token
+(the label of one's last token is the other's first) and no token is dropped, however small the tier.
+
+Samples are dealt in a second random order, within each pass: a repository of a million tokens would otherwise fill
+batch after batch. Neither order is stored; both are keyed bijections. In memory: a tier's document lengths
+(4 bytes each; none where the tier is one shard, whose index is mapped) and 1/8 byte a document for each open pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.blend import native
+from megatron_snow.tokens.indexed import IndexedDataset
+
+_OPEN_PASSES = 2  # ours: a sample spans two passes at most, unless the tier is shorter than the sample
+
+
+class Span(NamedTuple):
+    """A run of tokens of one document inside a sample."""
+
+    tier: str
+    shard: str
+    """Name of the shard's files without ``.bin`` / ``.idx``."""
+    document: int
+    """Place in the shard."""
+    first: int
+    """First token within the document."""
+    tokens: int
+    """How many."""
+
+
+def _key(purpose: str, seed: int, tier: str, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{seed}/{tier}/{epoch}".encode()).digest()[:8], "little")
+
+
+class TierStream:
+    """One tier's samples. ``tokens`` is what one pass holds."""
+
+    def __init__(self, folder: Path, tier: str, sequence_length: int, seed: int) -> None:
+        """``folder``: holds a folder per tier with shards ``*.bin`` / ``*.idx``. Raises SnowError where the tier is missing or empty."""
+        self.tier, self.sequence_length, self._seed = tier, sequence_length, seed
+        prefixes = sorted(path.with_suffix("") for path in (folder / tier).glob("*.idx"))
+        if not prefixes:
+            there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else "no such folder"
+            raise SnowError(f"no tier {tier!r} in {folder} (there is: {there or 'nothing'}): no {tier}/*.idx; tokenize it, or take it out of the blend")
+        self._shards = [IndexedDataset(prefix) for prefix in prefixes]
+        self.tokens = sum(shard.tokens for shard in self._shards)
+        if self.tokens == 0:
+            raise SnowError(
+                f"tier {tier!r} in {folder} holds no tokens ({len(prefixes)} shards, all empty); loosen what selects it, or take it out of the blend"
+            )
+        self._first_document = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        self._lengths = _lengths(self._shards)
+        self._passes: OrderedDict[int, native.DocumentOrder] = OrderedDict()
+
+    def spans(self, sample: int) -> list[Span]:
+        """Where the tokens of the ``sample``-th sample dealt come from, in order."""
+        position = self._stream_sample(sample) * self.sequence_length
+        missing = self.sequence_length + 1
+        found: list[Span] = []
+        while missing:
+            epoch, start = divmod(position, self.tokens)
+            rows = self._pass(epoch).spans(start, missing)
+            shards = np.searchsorted(self._first_document, rows[:, 0], side="right") - 1
+            for (document, first, count), shard in zip(rows.tolist(), shards.tolist(), strict=True):
+                found.append(Span(self.tier, self._shards[shard].prefix.name, document - int(self._first_document[shard]), first, count))
+                missing -= count
+                position += count
+        return found
+
+    def read(self, sample: int) -> npt.NDArray[np.int64]:
+        """The tokens of the ``sample``-th sample dealt, int64 [sequence_length + 1]."""
+        shards = {shard.prefix.name: shard for shard in self._shards}
+        return np.concatenate([shards[span.shard].doc(span.document)[span.first : span.first + span.tokens] for span in self.spans(sample)]).astype(np.int64)
+
+    def _stream_sample(self, sample: int) -> int:
+        """Place in the stream of the ``sample``-th sample dealt: shuffled among those that start in the same pass."""
+        epoch = sample * self.sequence_length // self.tokens
+        first, end = (-(-e * self.tokens // self.sequence_length) for e in (epoch, epoch + 1))
+        return first + native.permute(sample - first, end - first, _key("samples", self._seed, self.tier, epoch))
+
+    def _pass(self, epoch: int) -> native.DocumentOrder:
+        order = self._passes.pop(epoch, None)
+        if order is None:
+            order = native.DocumentOrder(self._lengths, _key("documents", self._seed, self.tier, epoch))
+            if order.tokens != self.tokens:
+                raise SnowError(
+                    f"tier {self.tier!r}: document lengths add up to {order.tokens} tokens, the files hold {self.tokens}; the index is damaged: tokenize again"
+                )
+        self._passes[epoch] = order
+        while len(self._passes) > _OPEN_PASSES:
+            self._passes.popitem(last=False)
+        return order
+
+
+def _lengths(shards: list[IndexedDataset]) -> npt.NDArray[np.int32]:
+    """Tokens of each document of all shards, int32."""
+    for shard in shards:
+        if len(shard) and int(shard.lengths.max()) > np.iinfo(np.int32).max:
+            raise SnowError(f"{shard.prefix}.idx has a document of {int(shard.lengths.max())} tokens, the most is 2^31 - 1; split it")
+    lengths = [shard.lengths for shard in shards]
+    return np.concatenate(lengths).astype(np.int32, copy=False) if len(lengths) > 1 else lengths[0].astype(np.int32, copy=False)
