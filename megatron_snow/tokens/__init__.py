@@ -2,6 +2,7 @@
 
 from megatron_snow.tokens.encoder import count_tokens, load_tokenizer
 from megatron_snow.tokens.indexed import IndexedDataset
+from megatron_snow.tokens.shards import tokenize
 from megatron_snow.tokens.tokenizer import tokenizer_fingerprint, train_tokenizer
 
-__all__ = ["IndexedDataset", "count_tokens", "load_tokenizer", "tokenizer_fingerprint", "train_tokenizer"]
+__all__ = ["IndexedDataset", "count_tokens", "load_tokenizer", "tokenize", "tokenizer_fingerprint", "train_tokenizer"]
