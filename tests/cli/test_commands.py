@@ -1,0 +1,91 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "examples" / "quickstart" / "recipe.yaml"
+COMMANDS = ("plan", "corpus", "tokenizer", "annotate", "synthesize", "tokenize", "train", "convert", "evaluate", "report", "run", "doctor")
+
+
+def snow(*arguments, **environment):
+    return subprocess.run([sys.executable, "-m", "megatron_snow", *map(str, arguments)], capture_output=True, text=True, env=os.environ | environment, check=False)
+
+
+def refused(result):
+    """What the user reads when something is theirs to mend: exit code 2 and no traceback."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def test_help_lists_every_command_and_stays_light():
+    result = snow("--help")
+    assert result.returncode == 0
+    assert all(f" {command} " in result.stdout for command in COMMANDS)
+    loaded = subprocess.run([sys.executable, "-c", "import sys, megatron_snow.cli; print('torch' in sys.modules)"], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "False\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    result = snow(command, "--help")
+    assert result.returncode == 0
+    assert len(result.stdout) > 200
+
+
+def test_plan_of_the_quickstart(tmp_path):
+    result = snow("plan", QUICKSTART, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    for word in ("corpus", "missing", "never run", "general", "continued", "enhanced", "parameters", "Memory a process", "PFLOP"):
+        assert word in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_of_the_papers_model():
+    result = snow("plan", ROOT / "examples" / "snowcoder_1b3" / "recipe.yaml")
+    assert result.returncode == 0, result.stderr
+    assert "1.364B parameters" in result.stdout  # the paper's table 1: 1,364,297,728
+    assert "119,210" in result.stdout  # 500B tokens at 4,194,304 a step
+
+
+def test_doctor_reports_this_machine():
+    result = snow("doctor")
+    assert result.returncode == 0, result.stderr
+    for word in ("Python", "megatron-core", "Slurm", "sandbox", "NCCL", "Transformer Engine", "C++ index"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["corpus", "none.yaml"], "cannot read the recipe none.yaml"),
+        (["frobnicate"], "No such command"),
+        (["corpus"], "Missing argument"),
+        (["plan", QUICKSTART, "--set", "modle.hidden=1"], "did you mean 'model'"),
+        (["plan", QUICKSTART, "--set", "layout.tensor=3"], "layout.tensor 3 does not divide"),
+        (["train", QUICKSTART, "--phase", "fourth"], "no phase 'fourth'; it has: general, continued, enhanced"),
+        (["tokenize", QUICKSTART], "run `snow corpus` first"),
+    ],
+)
+def test_a_users_mistake_is_answered(tmp_path, arguments, complaint):
+    out = [] if arguments[-1] in ("corpus", "frobnicate") else ["--out", tmp_path / "out"]
+    assert complaint in refused(snow(*arguments, *out))
+    assert not list((tmp_path / "out").glob("[0-9]*"))
+
+
+def test_an_empty_corpus_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    source = f"corpus.sources=[{{kind: folder, name: mine, path: {tmp_path / 'data'}}}]"
+    message = refused(snow("corpus", QUICKSTART, "--out", tmp_path / "out", "--set", source))
+    assert str(tmp_path / "data") in message
+    assert not (tmp_path / "out" / "1-corpus").exists()
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    assert "choose another with --out" in refused(snow("corpus", QUICKSTART, "--out", tmp_path / "out"))
