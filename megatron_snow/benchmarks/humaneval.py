@@ -56,7 +56,7 @@ def load_humaneval(source: str = HUMANEVAL) -> list[Problem]:
     path = path / _FILE if path.is_dir() else path
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            lines = file.read().splitlines()
+            lines = file.read().split("\n")  # not splitlines: a JSON string may hold U+2028
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise SnowError(f"cannot read HumanEval from {path} ({error}); name a HumanEval.jsonl(.gz) file, or {HUMANEVAL}") from error
     problems = [_problem(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -167,8 +168,9 @@ def _folder(source: FolderSource, settings: CorpusSettings, seed: int) -> tuple[
             if isinstance(row, Broken):
                 unusable[row.reason] += 1  # the cap chooses among usable rows
                 continue
-            order = hash_order(seed, f"{row.repository}/{row.path}/{part}/{number}")
-            candidates.append(Candidate(order, (row.repository, names.guess(row.path)), len(row.text.encode())))
+            content = row.text.encode()
+            order = hash_order(seed, f"{row.repository}/{row.path}/{blake2b(content, digest_size=8).hexdigest()}")
+            candidates.append(Candidate(order, (row.repository, names.guess(row.path)), len(content)))
             places.append((part, number))
     rows: list[list[int]] = [[] for _ in parts]
     sizes = [0] * len(parts)

@@ -3,7 +3,8 @@
 A repository's side does not depend on the others, but for rules that matter only in small corpora, where a coin toss
 must not take a third of the corpus or most of a language: a repository is not held out if it is larger than the whole
 held-out share, if all together would pass twice that share, or if a language would lose more than a quarter of its
-bytes. A language that three or more repositories have gets one held-out repository at least; the set is never empty.
+bytes. A language that three or more repositories have gets one held-out repository, for which all together may reach
+three times the share and the language may lose half; and the set is never empty.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Mapping
 from megatron_snow.artifacts.errors import SnowError
 
 _SPARED = 3  # ours: a language that fewer repositories have is left to training
-_MOST_OF_LANGUAGE = 0.25  # ours: of a language's bytes
-_MOST_OF_RARE = 0.5  # ours: the same where else a language would have nothing held out
+_USUAL = (2.0, 0.25)  # ours: held-out bytes at most, in held-out shares, and of a language's bytes
+_FOR_A_LANGUAGE = (3.0, 0.5)  # ours: the same where else a language would have nothing held out
 Sizes = Mapping[str, Mapping[str, int]]
 
 
@@ -41,7 +42,7 @@ def choose_heldout(sizes: Sizes, fraction: float, seed: int) -> set[str]:
     for repository in order:
         if coordinate(repository, seed) >= fraction:
             break
-        budget.hold_out(repository, _MOST_OF_LANGUAGE)
+        budget.hold_out(repository, *_USUAL)
     owners: dict[str, list[str]] = defaultdict(list)
     for repository in order:
         for language in sizes[repository]:
@@ -49,7 +50,7 @@ def choose_heldout(sizes: Sizes, fraction: float, seed: int) -> set[str]:
     for language in sorted(owners):
         if len(owners[language]) < _SPARED or not budget.heldout.isdisjoint(owners[language]):
             continue
-        any(budget.hold_out(repository, most) for most in (_MOST_OF_LANGUAGE, _MOST_OF_RARE) for repository in owners[language])
+        any(budget.hold_out(repository, *bounds) for bounds in (_USUAL, _FOR_A_LANGUAGE) for repository in owners[language])
     return budget.heldout or {min(order, key=lambda repository: budget.totals[repository])}
 
 
@@ -66,11 +67,11 @@ class _Budget:
         self._held: Counter[str] = Counter()
         self.heldout: set[str] = set()
 
-    def hold_out(self, repository: str, most: float) -> bool:
-        """Hold ``repository`` out if that leaves every language all but a share ``most``; returns whether it did."""
+    def hold_out(self, repository: str, shares: float, of_language: float) -> bool:
+        """Hold ``repository`` out if the bounds allow it; returns whether they did."""
         total, languages = self.totals[repository], self._sizes[repository]
-        fits = total <= self._limit and self._held.total() + total <= 2 * self._limit
-        if not fits or any(self._held[language] + size > most * self._of_language[language] for language, size in languages.items()):
+        fits = total <= self._limit and self._held.total() + total <= shares * self._limit
+        if not fits or any(self._held[language] + size > of_language * self._of_language[language] for language, size in languages.items()):
             return False
         self.heldout.add(repository)
         self._held.update(languages)
