@@ -1,0 +1,144 @@
+"""Checkpoints of the training engine become models that transformers loads and that answer the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from megatron_snow.artifacts.documents import Document, write_documents
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.convert import to_hugging_face
+from megatron_snow.tokens.settings import TokenizerSettings
+from megatron_snow.tokens.tokenizer import train_tokenizer
+from tests.convert import megatron_side
+
+ROOT = Path(__file__).parents[2]
+
+
+def make(folder: Path, world: int, *cases: str) -> Path:
+    """Checkpoints of ``cases``, each in a training folder ``folder/case``, saved by ``world`` tensor-parallel processes."""
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    commands = [[sys.executable, megatron_side.__file__, str(folder), str(rank), str(world), *cases] for rank in range(world)]
+    ranks = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=300)
+        assert rank.returncode == 0, errors
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("saved"), 1, *megatron_side.MODELS)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"), megatron_side.VOCABULARY)
+
+
+def make_tokenizer(folder: Path, vocabulary: int) -> Path:
+    text = Path(os.__file__).read_text()
+    write_documents(folder / "corpus" / "standard", [Document(id="a", text=text, language="Python", repository="r", path="a", license="", source="s")])
+    (folder / "own").mkdir()
+    train_tokenizer(TokenizerSettings.model_validate({"train": {"vocabulary": vocabulary}}), folder / "corpus", folder / "own")
+    return folder / "own"
+
+
+@pytest.mark.parametrize("case", list(megatron_side.MODELS))
+def test_logits_are_those_of_the_megatron_model(saved: Path, tokenizer: Path, tmp_path: Path, case: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    counts = to_hugging_face(saved / case, tokenizer, tmp_path)
+    assert counts["dtype"] == "fp32" and counts["padding_cut"] == 84 and counts["checkpoint"] == "step-00000007"
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(model).__name__ == "LlamaForCausalLM" and model.dtype == torch.float32
+    assert model.num_parameters() == sum(tensor.numel() for tensor in load_file(tmp_path / "model.safetensors").values())
+    expected = load_file(saved / f"{case}.safetensors")
+    with torch.no_grad():
+        logits = model.eval()(input_ids=expected["tokens"]).logits
+    assert logits.shape == (3, megatron_side.SEQUENCE, megatron_side.VOCABULARY)
+    assert expected["logits"].std() > 0.3, "answers this flat would agree whatever the weights"
+    assert (logits - expected["logits"][..., : megatron_side.VOCABULARY]).abs().max() <= 1e-4  # the issue's gate
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(loaded) == model.config.vocab_size and loaded.decode(loaded("def f(x):")["input_ids"]) == "def f(x):"
+    assert model.generation_config.eos_token_id == loaded.eos_token_id == 0
+    assert model.config.max_position_embeddings == megatron_side.SEQUENCE
+
+
+def test_the_layout_leaves_no_trace(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    split = make(tmp_path / "split", 2, "grouped")
+    for training, target in ((split, "two"), (saved, "one")):
+        (tmp_path / target).mkdir()
+        to_hugging_face(training / "grouped", tokenizer, tmp_path / target)
+    assert (tmp_path / "one" / "model.safetensors").read_bytes() == (tmp_path / "two" / "model.safetensors").read_bytes()
+    assert (tmp_path / "one" / "config.json").read_bytes() == (tmp_path / "two" / "config.json").read_bytes()
+
+
+def test_bf16_rounds_each_weight(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    for dtype in ("fp32", "bf16"):
+        (tmp_path / dtype).mkdir()
+        to_hugging_face(saved / "tied", tokenizer, tmp_path / dtype, dtype)
+    full, rounded = (load_file(tmp_path / dtype / "model.safetensors") for dtype in ("fp32", "bf16"))
+    assert full.keys() == rounded.keys() and all(torch.equal(full[name].bfloat16(), rounded[name]) for name in full)
+    assert json.loads((tmp_path / "bf16" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_killed_conversion_leaves_nothing_behind(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"half")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    to_hugging_face(saved / "tied", tokenizer, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_missing_and_foreign_inputs(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    with pytest.raises(SnowError, match="holds no whole checkpoint"):
+        to_hugging_face(tmp_path, tokenizer, tmp_path)
+    with pytest.raises(SnowError, match="not a whole checkpoint"):
+        to_hugging_face(tmp_path / "step-00000001", tokenizer, tmp_path)
+    with pytest.raises(SnowError, match="no tokenizer in"):
+        to_hugging_face(saved / "tied", tmp_path, tmp_path)
+    with pytest.raises(SnowError, match=r"has 384 rows, a model trained with the tokenizer in .* \(400 tokens\) has 512"):
+        to_hugging_face(saved / "tied", make_tokenizer(tmp_path, 400), tmp_path)
+
+
+def test_a_checkpoint_without_a_layer_is_refused(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(saved / "tied", damaged)
+    description = damaged / "checkpoints" / "step-00000007" / "checkpoint.json"
+    content = json.loads(description.read_text())
+    content["model"]["layers"] = 3
+    description.write_text(json.dumps(content))
+    with pytest.raises(SnowError, match=r"lacks 9 of the model's tensors \(model.layers.2.self_attn.q_proj.weight among them\)"):
+        to_hugging_face(damaged, tokenizer, tmp_path)
+
+
+def run_tool(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+
+
+def test_the_tool(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    step = saved / "tied" / "checkpoints" / "step-00000007"
+    arguments = ("--checkpoint", step, "--tokenizer", tokenizer, "--output", tmp_path / "made", "--dtype", "bf16")
+    done = run_tool(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["dtype"] == "bf16" and (tmp_path / "made" / "model.safetensors").is_file()
+    again = run_tool(*arguments)
+    assert again.returncode == 2 and "made exists: delete it" in again.stderr and "Traceback" not in again.stderr
+    wrong = run_tool("--checkpoint", tmp_path, "--tokenizer", tokenizer, "--output", tmp_path / "other")
+    assert wrong.returncode == 2 and "holds no whole checkpoint" in wrong.stderr and not list(tmp_path.glob("other*"))
