@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from megatron_snow.artifacts.documents import write_documents
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.evaluation import EvaluateSettings, evaluate
+from tests.evaluation.conftest import document
+
+SETTINGS = EvaluateSettings.model_validate(
+    {"dtype": "fp32", "heldout_bytes": "3KiB", "document_bytes": "1KiB", "max_new_tokens": 12, "problem_limit": 6, "prompt_tokens": 5, "batch_size": 6}
+)
+
+
+def test_results(model: Path, corpus: Path, tmp_path: Path) -> None:
+    counts = evaluate(SETTINGS, 1, model, corpus, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    bits = results["bits_per_byte"]
+    assert bits["heldout"].keys() == {"all", "Python", "Shell"} and bits["humaneval_solutions"] > 0
+    sizes = results["measured"]["heldout_bytes"]
+    assert 0.9 * 3072 < sizes["Python"] <= 3072 and results["measured"]["heldout_documents"]["Shell"] == 2
+    pooled = (bits["heldout"]["Python"] * sizes["Python"] + bits["heldout"]["Shell"] * sizes["Shell"]) / sum(sizes.values())
+    assert bits["heldout"]["all"] == pytest.approx(pooled)
+    assert results["humaneval"]["problems"] == 6 == sum(results["humaneval"]["reasons"].values())
+    assert results["humaneval"]["pass_at_1"] == results["humaneval"]["passed"] / 6 == counts["pass_at_1"]
+    assert [row["prompt"] for row in results["completions"]] == list(SETTINGS.prompts) and all(row["completion"] for row in results["completions"])
+    rows = [json.loads(line) for line in (tmp_path / "humaneval.jsonl").read_text().splitlines()]
+    assert [row["task_id"] for row in rows] == [f"HumanEval/{n}" for n in range(6)]
+    assert rows[0].keys() == {"task_id", "completion", "finish", "passed", "reason"}
+
+
+def test_the_same_again_gives_the_same_bytes(model: Path, corpus: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        evaluate(SETTINGS, 1, model, corpus, tmp_path / name)
+    for file in ("results.json", "humaneval.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_no_model_no_tokenizer_no_corpus(model: Path, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SnowError, match=r"no model in .*holds no config.json"):
+        evaluate(SETTINGS, 1, tmp_path / "absent", corpus, tmp_path)
+    with pytest.raises(SnowError, match=r"holds no .*shard"):
+        evaluate(SETTINGS, 1, model, tmp_path, tmp_path)
+    write_documents(tmp_path / "heldout", [document("a", "")])
+    with pytest.raises(SnowError, match="holds no text to measure on"):
+        evaluate(SETTINGS, 1, model, tmp_path, tmp_path)
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare)
+    for file in bare.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(SnowError, match="cannot load the model in"):
+        evaluate(SETTINGS, 1, bare, corpus, tmp_path)
+    with pytest.raises(SnowError, match="cannot read HumanEval"):
+        evaluate(SETTINGS.model_copy(update={"problems": str(tmp_path / "none.jsonl")}), 1, model, corpus, tmp_path)
+
+
+def test_damaged_models(model: Path, corpus: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(model, cut)
+    data = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(SnowError, match="cannot load the model in"):
+        evaluate(SETTINGS, 1, cut, corpus, tmp_path)
+    weights = load_file(model / "model.safetensors")
+    save_file({name: weight for name, weight in weights.items() if "layers.1.mlp" not in name}, cut / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SnowError, match=r"lacks 3 of its tensors \(model.layers.1.mlp.down_proj.weight"):
+        evaluate(SETTINGS, 1, cut, corpus, tmp_path)
+    (cut / "config.json").write_text("{")
+    with pytest.raises(SnowError, match="cannot load the model in"):
+        evaluate(SETTINGS, 1, cut, corpus, tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"overlap": 1.0}, {"dtype": "fp16"}, {"heldout_bytes": "0"}, {"max_new_tokens": 0}, {"unknown": 1}])
+def test_settings_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        EvaluateSettings.model_validate(wrong)
