@@ -14,7 +14,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,7 +24,6 @@ from megatron_snow.artifacts.progress import say, track
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.benchmarks.humaneval import load_humaneval
-from megatron_snow.corpus.decontamination import Detector, items
 from megatron_snow.corpus.folder import folder_fingerprint
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.installed import distributions_fingerprint, stdlib_fingerprint
@@ -34,6 +33,9 @@ from megatron_snow.corpus.sampling import hash_order
 from megatron_snow.corpus.settings import CorpusSettings, DistributionsSource, StdlibSource
 from megatron_snow.corpus.split import choose_heldout
 from megatron_snow.corpus.spool import Entry, SpoolReader, read_index
+
+if TYPE_CHECKING:  # numpy and datatrove load with the run: this module is imported by every command
+    from megatron_snow.corpus.decontamination import Detector
 
 _SUMMARY = "summary.json"
 
@@ -65,6 +67,8 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
 
     Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
     """
+    from megatron_snow.corpus.decontamination import Detector, items
+
     summary_file = work / _SUMMARY
     stages = work / "stages"
     if not summary_file.exists():

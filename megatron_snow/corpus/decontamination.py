@@ -1,8 +1,8 @@
 """Finds benchmark docstrings and solutions inside files, white space and case removed (paper.md rule 8).
 
 All needles are sought at once: eight bytes of each are its anchor, a 16-bit hash of every eight-byte window of the file
-is looked up in a table of the anchors' hashes in numpy, and what remains is compared whole. Measured 70 MB a second and
-core for HumanEval's 300 needles, where 300 substring searches run at 5 (LOG.md).
+is looked up in a table of the anchors' hashes in numpy, and what remains is compared whole. Measured 67 MB of source a
+second on a busy core for HumanEval's 314 items, where a search for each runs at 22; ten times as many items cost the same.
 """
 
 from __future__ import annotations

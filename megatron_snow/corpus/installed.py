@@ -45,7 +45,7 @@ def stdlib_files(source: StdlibSource) -> Iterator[InstalledFile]:
     if missing := sorted(set(source.only) - modules):
         raise SnowError(f"corpus source {source.name}: {root} has no top-level module {missing[0]!r}; mend 'only'")
     for folder, names, files in os.walk(root):
-        names[:] = sorted(set(names) - _NOT_STDLIB)
+        names[:] = sorted(name for name in set(names) - _NOT_STDLIB if not name.startswith("config-"))  # config-3.11-...: what the build left behind
         for name in sorted(files):
             location = Path(folder) / name
             path = location.relative_to(root).as_posix()

@@ -12,6 +12,8 @@ from pathlib import PurePosixPath
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.corpus.settings import MARKUP_LANGUAGES, PAPER_LANGUAGES
 
+_PYTHON_VENDORED = {"_vendor", "_vendored", "vendored"}  # ours: pip, setuptools and openai carry older copies of other distributions there
+
 
 def check_languages(languages: Iterable[str]) -> None:
     """Raises SnowError on a name linguist does not know."""
@@ -58,10 +60,10 @@ def detect(path: str, content: bytes) -> str:
 
 
 def is_vendored(path: str) -> bool:
-    """Whether the path is one linguist takes for a copy of somebody else's code."""
+    """Whether the path is one linguist, or Python's habit, marks as a copy of somebody else's code."""
     import enry
 
-    return bool(enry.is_vendor(path))
+    return bool(enry.is_vendor(path)) or not _PYTHON_VENDORED.isdisjoint(path.split("/")[:-1])
 
 
 def is_generated(path: str, content: bytes) -> bool:

@@ -2,7 +2,8 @@
 
 A word is a run of letters, digits and underscores, so that layout and punctuation do not count. Words are hashed with
 BLAKE2b once each (Python's own hash differs between processes); n-grams are combined and mixed in numpy; the
-permutations are rensa's, one Rust call for many documents. Measured: 20 MB of source a second and core, LOG.md.
+permutations are rensa's, one Rust call for many documents. Measured: 17 MB of source a second on a busy core, most of it
+in splitting words.
 
 A document of fewer than n words is the one n-gram of all of them, and one without words is like no other: the public
 BigCode script gives both the empty set and so makes them one cluster (paper.md rule 7).
