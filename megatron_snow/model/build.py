@@ -13,7 +13,6 @@ from megatron_snow.parallel.backend import Backend, assert_sound
 from megatron_snow.parallel.groups import ends
 from megatron_snow.parallel.settings import Layout, Precision
 
-
 _RECOMPUTE: dict[Recompute, dict[str, Any]] = {
     "none": {},
     "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},

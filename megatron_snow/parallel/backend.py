@@ -6,6 +6,7 @@ Model, checkpoint and training code ask the backend and never name a device. ``C
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from megatron_snow.parallel.apex_guard import guard_apex
@@ -51,6 +52,11 @@ class Backend(Protocol):
     def optimizer(self, config: OptimizerConfig, chunks: list[Any]) -> MegatronOptimizer:
         """Megatron's distributed optimizer over the wrapped model chunks."""
         ...
+
+
+def has_cuda_driver() -> bool:
+    """Whether a CUDA driver is there at all: answers in microseconds, without importing torch or starting CUDA."""
+    return any(Path(driver).exists() for driver in ("/dev/nvidiactl", "/dev/dxg"))  # Linux, Linux on Windows
 
 
 def cuda_is_available() -> bool:

@@ -6,17 +6,14 @@ run was stopped: the order is a function of recipe and seed alone. Replica r of 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.blend.dataset import PhaseDataset
 from megatron_snow.parallel.backend import Backend
 from megatron_snow.parallel.groups import Place, context_slice
-from megatron_snow.training.settings import PhaseSettings
 
 Batch = dict[str, torch.Tensor]
 
@@ -55,13 +52,3 @@ class Batches:
         tokens = torch.from_numpy(rows).to(self.backend.device)
         positions = torch.arange(rows.shape[1] - 1, device=self.backend.device).expand(len(indices), -1)
         return context_slice({"tokens": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous(), "positions": positions.contiguous()})
-
-
-def phase_samples(phase: PhaseSettings, tokens: Path, seed: int) -> PhaseDataset:
-    """The phase's dataset: every sample of every step."""
-    return PhaseDataset(tokens, phase.blend, phase.sequence, phase.steps * phase.batch, seed)
-
-
-def validation_samples(tier: str, samples: int, sequence: int, tokens: Path, seed: int) -> PhaseDataset:
-    """The sequences a tier is validated on: the first of one pass over it, always the same."""
-    return PhaseDataset(tokens, {tier: 1.0}, sequence, samples, seed)

@@ -20,9 +20,10 @@ from megatron_snow.model.initialise import initialise
 from megatron_snow.model.settings import padded_vocabulary
 from megatron_snow.parallel.backend import Backend
 from megatron_snow.parallel.groups import Place, total
-from megatron_snow.training.batches import Batches, Samples, phase_samples, validation_samples
+from megatron_snow.training.batches import Batches, Samples
 from megatron_snow.training.engine import Engine
 from megatron_snow.training.records import METRICS, VALIDATION, Records
+from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.schedule import learning_rate
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
@@ -111,10 +112,8 @@ class _Phase:
 
     def _validate(self, step: int, records: Records) -> None:
         losses, tokens = {}, step * self.phase.tokens_per_step
-        for tier in self.spec.train.validation.tiers:
-            count = self.spec.train.validation.samples
-            samples = validation_samples(tier, count, self.phase.sequence, self.spec.tokens, self.spec.seed)
-            losses[tier] = self.engine.loss(self._batches(samples, count).step(0))
+        for tier, samples in validation_samples(self.spec.train, self.phase, self.spec.tokens, self.spec.seed).items():
+            losses[tier] = self.engine.loss(self._batches(samples, len(samples)).step(0))
             records.add(VALIDATION, {"step": step, "tokens": tokens, "tier": tier, "loss": losses[tier]})
         if self.place.leader:
             say(f"  validation after {format_count(tokens)} tokens: " + ", ".join(f"{tier} {loss:.3f}" for tier, loss in losses.items()))

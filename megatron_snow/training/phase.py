@@ -11,10 +11,11 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.checkpoint.store import latest, read_description
 from megatron_snow.model.settings import ModelSettings, padded_vocabulary, parameters
+from megatron_snow.parallel.backend import has_cuda_driver
 from megatron_snow.parallel.settings import Layout
 from megatron_snow.training.launch import launch
-from megatron_snow.training.passes import check_passes
 from megatron_snow.training.records import METRICS, VALIDATION, read_rows
+from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.settings import TrainSettings
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
@@ -45,10 +46,11 @@ def train_phase(
         previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous="env://", threads=_threads(processes),
     )  # fmt: skip
     check(spec, processes)
-    passes = check_passes(phase, spec.settings, tokens)
+    data = phase_samples(spec.settings, tokens, seed)
+    validation_samples(settings, spec.settings, tokens, seed)
     if not _finished(spec):
         _run(spec, processes, joined=numbers is not None)
-    summary = _summarise(spec, dict(passes))
+    summary = _summarise(spec, {tier: data.epochs(tier) for tier in spec.settings.blend})
     if numbers is None or numbers.rank == 0:
         write_atomically(work / "summary.json", json.dumps(summary, indent=1).encode())
     return summary
@@ -109,7 +111,7 @@ def _summarise(spec: RunSpec, passes: dict[str, float]) -> dict[str, Any]:
 def _processes_here(layout: Layout) -> int:
     """Processes to start on this machine: one a CUDA device, or on a CPU as many as the layout asks for."""
     devices = 0
-    if any(Path(driver).exists() for driver in ("/dev/nvidiactl", "/dev/dxg")):  # Linux, Windows' Linux; spares CPU machines the import
+    if has_cuda_driver():
         import torch
 
         devices = torch.cuda.device_count()

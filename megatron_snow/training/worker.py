@@ -1,8 +1,7 @@
-"""One rank: ``python -m megatron_snow.training.worker SPEC``, started by ``launch`` or by torchrun or Slurm.
+"""One rank of a run, and ``python -m megatron_snow.training.worker SPEC`` for a rank that torchrun or srun started.
 
 The module's top is light on purpose; torch and megatron are imported when the rank starts to work. A rank that fails
-leaves ``error-RANK.json`` beside the spec; the launcher makes one message of them. Exit codes: 0 the phase is
-finished, 2 an error the user can mend, 3 stopped by a signal after saving, 1 a bug.
+leaves ``error-RANK.json`` beside the spec, so that whoever started the ranks can make one message of them.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
 
 FINISHED, BUG, MENDABLE, STOPPED = 0, 1, 2, 3
+"""Exit codes: the phase is finished; our fault; the user can mend it; stopped by a signal after saving."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +61,13 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
 
     place = open_groups(spec.layout, backend, numbers.rank, numbers.world, spec.rendezvous, spec.train.timeout)
     backend.seed(spec.seed)
-    try:
-        return run_phase(spec, backend, place, stop) == spec.settings.steps
-    finally:
-        close_groups()
+    finished = run_phase(spec, backend, place, stop) == spec.settings.steps
+    close_groups()
+    return finished
 
 
-def _die_with_launcher() -> None:
-    """The launcher holds the other end of standard input; when it is gone, however it went, this rank must not train on."""
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            continue
-        os._exit(BUG)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def main() -> int:
-    """Run the rank that the environment names on the spec that the command line names."""
-    path = Path(sys.argv[1])
-    spec = RunSpec.model_validate_json(path.read_bytes())
-    numbers = numbers_from_environment()
-    assert numbers is not None, "a worker is started by the launcher or by torchrun"
-    if spec.rendezvous.startswith("file:"):
-        _die_with_launcher()
+def run_and_report(spec: RunSpec, numbers: RankNumbers, reports: Path) -> int:
+    """Run a rank to its exit code; an error goes into ``reports``."""
     stop = StopSignal()
     stop.listen()
     try:
@@ -94,12 +75,21 @@ def main() -> int:
     except Exception as error:
         mendable = isinstance(error, SnowError)
         report = {"mendable": mendable, "message": str(error), "trace": traceback.format_exc(), "time": time.time()}
-        (path.parent / f"error-{numbers.rank}.json").write_text(json.dumps(report))
-        if not mendable:
-            traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(MENDABLE if mendable else BUG)  # peers may be waiting in a collective that an orderly exit would join
+        (reports / f"error-{numbers.rank}.json").write_text(json.dumps(report))
+        return MENDABLE if mendable else BUG
+
+
+def main() -> int:
+    """Run the rank that the environment names on the spec that the command line names."""
+    path = Path(sys.argv[1])
+    numbers = numbers_from_environment()
+    if numbers is None:
+        raise SnowError("this is one rank of a run: start it with torchrun or srun, or use `snow train`")
+    code = run_and_report(RunSpec.model_validate_json(path.read_bytes()), numbers, path.parent)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # an orderly exit would wait for peers that may hang in a collective
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
