@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +73,8 @@ def _forwarding(nursery: subprocess.Popen) -> Iterator[None]:
         if nursery.poll() is None:
             nursery.send_signal(signal.SIGTERM)
 
-    before = {number: signal.signal(number, forward) for number in STOPPING}
+    listening = STOPPING if threading.current_thread() is threading.main_thread() else ()  # Python hears signals there only
+    before = {number: signal.signal(number, forward) for number in listening}
     try:
         yield
     finally:
