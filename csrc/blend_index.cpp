@@ -8,7 +8,10 @@
 //
 // 45 ns a sample whatever the number of datasets, 12 bytes a sample. blend_split.cpp needs neither table nor build, for
 // a looser bound.
+#include <algorithm>
+#include <array>
 #include <limits>
+#include <vector>
 
 #include "bindings.hpp"
 #include "time_queue.hpp"
@@ -17,76 +20,106 @@
 namespace snow {
 namespace {
 
-struct Fraction {  // whole + rest / denominator of its dataset
-    std::int64_t whole = 0;
-    Wide rest = 0;
+constexpr std::size_t kFew = 24;  // datasets up to which looking at each is faster than two queues
+constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+constexpr const char* kStuck = "Tijdeman's rule found no dataset: a bug in blend_index.cpp";
 
-    std::int64_t ceiling() const { return whole + (rest > 0 ? 1 : 0); }
-};
-
-// One dataset's clock. `release` is when its next sample may be taken; its deadline lies `window` later.
-struct Clock {
-    Wide denominator = 0;
-    Fraction release, step, window;
-    std::int64_t taken = 0;
-
+// One dataset's times over one denominator, as whole parts and rests: of its next release, of the step from release to
+// release, of the window from release to deadline.
+class Clock {
+  public:
     Clock(Wide weight, Wide total, std::size_t datasets) {
         const Wide inverse_delta = datasets > 1 ? 2 * datasets - 2 : 1;
-        denominator = weight * inverse_delta;
-        release = {static_cast<std::int64_t>(total / denominator), total % denominator};
-        step = {static_cast<std::int64_t>(total / weight), total % weight * inverse_delta};
-        window = step;
-        subtract(window, release);
-        subtract(window, release);
-    }
-
-    void add(Fraction& to, const Fraction& what) const {
-        to.whole += what.whole;
-        to.rest += what.rest;
-        if (to.rest >= denominator) {
-            to.rest -= denominator;
-            ++to.whole;
+        denominator_ = weight * inverse_delta;
+        release_ = static_cast<std::int64_t>(total / denominator_);
+        release_rest_ = total % denominator_;
+        step_ = static_cast<std::int64_t>(total / weight);
+        step_rest_ = total % weight * inverse_delta;
+        window_ = step_ - 2 * release_;  // (1 - 2 delta) / share
+        window_rest_ = step_rest_;
+        for (int twice = 0; twice < 2; ++twice) {
+            if (window_rest_ < release_rest_) {
+                window_rest_ += denominator_;
+                --window_;
+            }
+            window_rest_ -= release_rest_;
         }
     }
 
-    void subtract(Fraction& from, const Fraction& what) const {
-        from.whole -= what.whole;
-        if (from.rest < what.rest) {
-            from.rest += denominator;
-            --from.whole;
-        }
-        from.rest -= what.rest;
-    }
+    std::int64_t release() const { return release_ + (release_rest_ > 0 ? 1 : 0); }
 
     std::int64_t deadline() const {
-        Fraction at = release;
-        add(at, window);
-        return at.ceiling();
+        const Wide rest = release_rest_ + window_rest_;
+        return release_ + window_ + (rest > 0 ? 1 : 0) + (rest > denominator_ ? 1 : 0);
     }
+
+    std::int64_t take() {
+        release_rest_ += step_rest_;
+        const bool carry = release_rest_ >= denominator_;
+        release_rest_ -= carry ? denominator_ : 0;
+        release_ += step_ + (carry ? 1 : 0);
+        return taken_++;
+    }
+
+  private:
+    Wide denominator_, release_rest_, step_rest_, window_rest_;
+    std::int64_t release_, step_, window_, taken_ = 0;
 };
 
-void fill(const ExactWeights& weights, const std::int32_t* names, std::int64_t samples, std::int32_t* dataset_of, std::int64_t* index_of) {
-    const std::size_t datasets = weights.weight.size();
+std::vector<Clock> make_clocks(const ExactWeights& weights) {
     std::vector<Clock> clocks;
-    clocks.reserve(datasets);
-    TimeQueue waiting(datasets), ready(datasets);
-    for (std::size_t i = 0; i < datasets; ++i) {
-        clocks.emplace_back(weights.weight[i], weights.total, datasets);
-        waiting.push(clocks[i].release.ceiling(), static_cast<std::int32_t>(i));
-    }
-    constexpr std::int64_t kForever = std::numeric_limits<std::int64_t>::max() / 2;
+    clocks.reserve(weights.weight.size());
+    for (const Wide weight : weights.weight) clocks.emplace_back(weight, weights.total, weights.weight.size());
+    return clocks;
+}
+
+// Few datasets: look at each, every time.
+void fill_by_scan(std::vector<Clock>& clocks, const std::int32_t* names, std::int64_t samples, std::int32_t* dataset_of, std::int64_t* index_of) {
+    const std::size_t datasets = clocks.size();
+    std::array<std::int64_t, kFew> release{}, deadline{};
+    const auto note = [&](std::size_t i) {
+        release[i] = clocks[i].release();
+        deadline[i] = clocks[i].deadline();
+    };
+    for (std::size_t i = 0; i < datasets; ++i) note(i);
     for (std::int64_t n = 0; n < samples; ++n) {
-        while (waiting.due(n + 1)) {
-            const std::int32_t released = waiting.pop();
-            ready.push(clocks[static_cast<std::size_t>(released)].deadline(), released);
+        std::int64_t soonest = kNever;
+        std::size_t chosen = 0;
+        for (std::size_t i = 0; i < datasets; ++i) {
+            const std::int64_t time = release[i] <= n + 1 ? deadline[i] : kNever;
+            chosen = time < soonest ? i : chosen;
+            soonest = std::min(time, soonest);
         }
-        if (!ready.due(kForever)) throw std::logic_error("Tijdeman's rule found no dataset: a bug in blend_index.cpp");
-        const std::int32_t chosen = ready.pop();
-        Clock& clock = clocks[static_cast<std::size_t>(chosen)];
+        if (soonest == kNever) throw std::logic_error(kStuck);
         dataset_of[n] = names[chosen];
-        index_of[n] = clock.taken++;
-        clock.add(clock.release, clock.step);
-        waiting.push(clock.release.ceiling(), chosen);
+        index_of[n] = clocks[chosen].take();
+        note(chosen);
+    }
+}
+
+// Many: a queue of those that must wait and a queue of those that may be taken.
+void fill_by_queues(std::vector<Clock>& clocks, const std::int32_t* names, std::int64_t samples, std::int32_t* dataset_of, std::int64_t* index_of) {
+    const std::size_t datasets = clocks.size();
+    std::vector<std::int64_t> deadline(datasets);
+    Waiting waiting(datasets);
+    Ready ready(datasets);
+    const auto file = [&](std::int64_t now, std::size_t i) {
+        deadline[i] = clocks[i].deadline();
+        const std::int64_t release = clocks[i].release();
+        if (release <= now) {
+            ready.push(deadline[i], static_cast<std::int32_t>(i));
+        } else {
+            waiting.push(now, release, static_cast<std::int32_t>(i));
+        }
+    };
+    for (std::size_t i = 0; i < datasets; ++i) file(0, i);
+    for (std::int64_t n = 0; n < samples; ++n) {
+        waiting.release(n + 1, [&](std::int32_t i) { ready.push(deadline[static_cast<std::size_t>(i)], i); });
+        if (ready.empty()) throw std::logic_error(kStuck);
+        const auto chosen = static_cast<std::size_t>(ready.pop());
+        dataset_of[n] = names[chosen];
+        index_of[n] = clocks[chosen].take();
+        file(n + 1, chosen);
     }
 }
 
@@ -100,7 +133,8 @@ py::tuple blend_table(const Array<double>& weights, const Array<std::int32_t>& n
     std::int64_t* indices = index_of.mutable_data();
     {
         py::gil_scoped_release release;
-        fill(exact, names.data(), samples, datasets, indices);
+        std::vector<Clock> clocks = make_clocks(exact);
+        (clocks.size() <= kFew ? fill_by_scan : fill_by_queues)(clocks, names.data(), samples, datasets, indices);
     }
     return py::make_tuple(dataset_of, index_of);
 }

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 _WORD = 2**64
-ROUNDS = 4
+ROUNDS = 6
 SMALLEST_BITS = 8
 
 
@@ -117,7 +117,7 @@ def round_keys(key: int) -> list[tuple[int, int]]:
 
 def bijection(values: npt.NDArray[np.uint64], bits: int, key: int) -> npt.NDArray[np.uint64]:
     """The keyed bijection of the numbers below 2**bits (csrc/permutation.hpp), uint64 in and out."""
-    mask, half = np.uint64(2**bits - 1), np.uint64(bits // 2)
+    mask, half = np.uint64(2**bits - 1), np.uint64((bits + 1) // 2)
     x = values.astype(np.uint64)
     for added, multiplier in round_keys(key):
         x = ((x + np.uint64(added)) * np.uint64(multiplier)) & mask

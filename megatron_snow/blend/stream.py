@@ -6,7 +6,7 @@ follows without a gap. Sample s of a stream is tokens [s x L, s x L + L], so tha
 
 Samples are dealt in a second random order, within each pass: a repository of a million tokens would otherwise fill
 batch after batch. Neither order is stored; both are keyed bijections. In memory: a tier's document lengths
-(4 bytes each; none where the tier is one shard, whose index is mapped) and 1/8 byte a document for each open pass.
+(4 bytes each; none where the tier is one shard, whose index is mapped) and 1/4 byte a document for each open pass.
 """
 
 from __future__ import annotations

@@ -41,6 +41,20 @@ def test_small_permutations_are_all_equally_likely() -> None:
     assert sum((count - expected) ** 2 / expected for count in seen.values()) < 49.7
 
 
+@pytest.mark.parametrize("bits", [8, 9, 13, 25])
+@pytest.mark.parametrize("pair", [(0, 1), (5, 6), (0, 2**7), (2**7 + 1, 1)])
+def test_two_elements_land_independently(bits: int, pair: tuple[int, int]) -> None:
+    """Joint places of two elements over 20,000 keys, in 16 x 16 bins by upper and by lower bits: chi-square, 255 degrees of freedom, 1e-5 point."""
+    size, trials = 2**bits, 20_000
+    first, second = (np.array([native.permute(i, size, key) for key in range(trials)]) for i in pair)
+    bin_size = size // 16
+    expected = np.full((16, 16), bin_size**2 / (size * (size - 1)))
+    np.fill_diagonal(expected, bin_size * (bin_size - 1) / (size * (size - 1)))  # the two cannot land on one place
+    for binned in (lambda places: places // bin_size, lambda places: places % 16):
+        seen = np.bincount(binned(first) * 16 + binned(second), minlength=256)
+        assert ((seen - trials * expected.ravel()) ** 2 / (trials * expected.ravel())).sum() < 360
+
+
 @pytest.mark.parametrize("documents", [1000, 4097, 100_000])
 def test_order_looks_random(documents: int) -> None:
     """Neighbours, distance travelled and runs as in a uniformly random order, within five standard errors over 20 keys."""
