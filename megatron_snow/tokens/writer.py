@@ -110,8 +110,11 @@ class IndexedWriter:
         self.written = Written(tokens=self._tokens, sequences=self._sequences, documents=self._documents)
         return self.written
 
-    def finish(self) -> IndexedDataset:
-        """Write the index, move both files into place and open them."""
+    def finish(self, discard: bool = True) -> IndexedDataset:
+        """Write the index, move both files into place and open them.
+
+        Without ``discard`` the spill files stay, so that ``resume`` still can; whoever keeps them discards them.
+        """
         self.commit()
         index = _named(self.prefix, ".idx.part")
         with index.open("wb") as out:
@@ -127,7 +130,8 @@ class IndexedWriter:
         idx_path(self.prefix).unlink(missing_ok=True)  # an older dataset's index must not meet the new tokens
         os.replace(self._bin, bin_path(self.prefix))
         os.replace(index, idx_path(self.prefix))
-        self.discard()
+        if discard:
+            self.discard()
         return IndexedDataset(self.prefix)
 
     def _pointers(self) -> Iterable[bytes]:
