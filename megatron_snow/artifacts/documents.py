@@ -7,7 +7,6 @@ is a run of consecutive rows.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -51,13 +50,25 @@ def shards(tier: Path) -> list[Path]:
 
 
 def read_shard(path: Path) -> Iterator[Document]:
-    """Stream the rows of one shard. Raises SnowError naming the line where a row is broken."""
-    with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-        for number, line in enumerate(io.BufferedReader(stream, 2**20), start=1):
+    """Stream the rows of one shard. Raises SnowError where the shard is cut short or damaged, naming the line where a row is broken."""
+    advice = "the shard is damaged: delete its folder and run the arrow again"
+    number, rest = 0, b""
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    with path.open("rb") as raw:
+        while chunk := raw.read(2**15):
             try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                raise SnowError(f"{path}, line {number}: not JSON ({error}); the shard is damaged: delete its folder and run the arrow again") from error
+                *lines, rest = (rest + stream.decompress(chunk)).split(b"\n")
+            except zstandard.ZstdError as error:
+                raise SnowError(f"{path}, after line {number}: {error}; {advice}") from error
+            for line in lines:
+                number += 1
+                try:
+                    yield orjson.loads(line)
+                except orjson.JSONDecodeError as error:
+                    raise SnowError(f"{path}, line {number}: not JSON ({error}); {advice}") from error
+    # A reader of the stream would take a file cut short for one that ends there.
+    if rest or not stream.eof:
+        raise SnowError(f"{path} ends in the middle, after line {number}; {advice}")
 
 
 def read_documents(tier: Path) -> Iterator[Document]:

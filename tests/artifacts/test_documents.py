@@ -36,3 +36,13 @@ def test_damaged_row_names_its_line(tmp_path):
     (tmp_path / "00000.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(good + b"\n{broken\n"))
     with pytest.raises(SnowError, match="line 2"):
         list(read_documents(tmp_path))
+
+
+@pytest.mark.parametrize("size", [0.5, 0.99])
+def test_a_shard_cut_short_is_not_taken_for_one_that_ends_there(tmp_path, size):
+    write_documents(tmp_path, [_document("x" * number, number) for number in range(100)])
+    shard = shards(tmp_path)[0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: int(size * len(whole))])
+    with pytest.raises(SnowError, match="in the middle"):
+        list(read_documents(tmp_path))
