@@ -1,0 +1,136 @@
+"""Evaluation by phase: bits per byte, HumanEval, the paper's numbers, and what the last model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from megatron_snow.report.charts import colour, dot_chart, figure
+from megatron_snow.report.html import Child, Markup, join, tag
+from megatron_snow.report.numbers import DASH, count, decimal, share, wilson
+from megatron_snow.report.paper import BENCHMARKS, TABLE_2
+from megatron_snow.report.parts import Section, absent, bars, grid, missing, table
+from megatron_snow.report.road_view import RoadView
+from megatron_snow.report.summaries import Completion, HumanEval, Results
+
+SOLUTIONS = "HumanEval solutions"
+
+
+def results_by_phase(road: RoadView) -> dict[str, Results]:
+    """results.json of every evaluated phase that has one."""
+    found = {phase: artefact.read("results.json", Results) for phase, artefact in road.phases("evaluate").items()}
+    return {phase: results for phase, results in found.items() if results is not None}
+
+
+def section(road: RoadView) -> Section:
+    """Built from evaluate/*/results.json."""
+    if not road.phases("evaluate"):
+        return absent("evaluation", "Evaluation", "evaluate")
+    results = results_by_phase(road)
+    if not results:
+        return Section("evaluation", "Evaluation", None, [missing("results", "The evaluate artefacts hold no results.json.")])
+    last = results[list(results)[-1]]
+    body: list[Child] = [
+        tag("h3", "Bits per byte: how many bits the model needs for a byte of code it has not seen; lower is better"),
+        grid([_bits_plot(results), _bits_table(results)], "plots half"),
+        tag("h3", "HumanEval, greedy pass@1"),
+        grid([_humaneval_table(results), _paper_table()], "plots half"),
+        _reasons(results),
+    ]
+    return Section("evaluation", "Evaluation by phase", _lead(results, last), body)
+
+
+def completions(road: RoadView) -> Section:
+    """What the last evaluated model writes."""
+    results = results_by_phase(road)
+    phase = list(results)[-1] if results else None
+    if phase is None or not results[phase].completions:
+        return Section("completions", "Completions", None, [missing("completions", "No evaluated phase wrote any.")])
+    blocks = [_completion(one) for one in results[phase].completions]
+    lead = join(f"The model after {phase} continues each prompt greedily; ", tag("span", "what it wrote is in this colour", class_="written"), ".")
+    return Section("completions", "Completions", lead, [grid(blocks, "plots half")])
+
+
+def _completion(one: Completion) -> Markup:
+    title = one.prompt.strip().splitlines()[0] if one.prompt.strip() else "(empty prompt)"
+    return figure(title, tag("pre", tag("code", one.prompt, tag("span", one.completion, class_="written")), tabindex=0))
+
+
+def pass_at_1(found: HumanEval) -> str:
+    """``0.0 % (0 of 164; 95 % interval 0.0 to 2.3 %)``."""
+    low, high = wilson(found.passed, found.problems)
+    return f"{100 * found.pass_at_1:.1f} % ({found.passed} of {found.problems}; 95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+
+
+def _lead(results: Mapping[str, Results], last: Results) -> Markup:
+    first_phase, last_phase = next(iter(results)), list(results)[-1]
+    before, after = results[first_phase].bits_per_byte.heldout.get("all"), last.bits_per_byte.heldout.get("all")
+    sentence = f"After {last_phase}, held-out code costs {decimal(after)} bits per byte"
+    if before is not None and after is not None and first_phase != last_phase:
+        sentence += f" ({'down' if after < before else 'up'} from {decimal(before)} after {first_phase})" if after != before else f", as after {first_phase}"
+    return join(sentence, f"; HumanEval pass@1 is {pass_at_1(last.humaneval)}.")
+
+
+def _bits(results: Results) -> dict[str, float | None]:
+    """Rows of table and plot: all held-out files, each language, HumanEval's solutions."""
+    held = results.bits_per_byte.heldout
+    rows = {"all held-out": held.get("all"), **{language: held[language] for language in sorted(held) if language != "all"}}
+    return {**rows, SOLUTIONS: results.bits_per_byte.humaneval_solutions}
+
+
+def _row_names(results: Mapping[str, Results]) -> list[str]:
+    names = dict.fromkeys(name for one in results.values() for name in _bits(one))
+    return ["all held-out", *(name for name in names if name not in ("all held-out", SOLUTIONS)), SOLUTIONS]
+
+
+def _bits_plot(results: Mapping[str, Results]) -> Markup:
+    legend = [(phase, colour(index)) for index, phase in enumerate(results)]
+    tables = {phase: _bits(one) for phase, one in results.items()}
+    rows = []
+    for name in _row_names(results):
+        dots = [(phase, value, tint) for phase, tint in legend if (value := tables[phase].get(name)) is not None]
+        rows.append((name, dots))
+    return figure("By language and phase", dot_chart("bits per byte by language and phase", rows, "bits per byte"), legend=legend)
+
+
+def _bits_table(results: Mapping[str, Results]) -> Markup:
+    tables = {phase: _bits(one) for phase, one in results.items()}
+    sizes = list(results.values())[-1].measured.heldout_bytes
+    several = len(results) > 1
+    rows: list[list[Child]] = []
+    for name in _row_names(results):
+        values = [tables[phase].get(name) for phase in results]
+        change: Child = None
+        if several:
+            change = f"{values[-1] - values[0]:+.3f}" if values[0] is not None and values[-1] is not None else DASH
+        measured = sum(sizes.values()) if name == "all held-out" else sizes.get(name)
+        rows.append([name, *(decimal(value) for value in values), *([change] if several else []), count(measured)])
+    return table(["measured on", *results, *(["first to last"] if several else []), "bytes"], rows, caption="Bits per byte after each phase")
+
+
+def _humaneval_table(results: Mapping[str, Results]) -> Markup:
+    rows: list[list[Child]] = []
+    for phase, one in results.items():
+        low, high = wilson(one.humaneval.passed, one.humaneval.problems)
+        rows.append(
+            [phase, f"{100 * one.humaneval.pass_at_1:.1f} %", f"{one.humaneval.passed} of {one.humaneval.problems}", f"{100 * low:.1f} to {100 * high:.1f} %"]
+        )
+    return table(["this run, after", "pass@1", "problems", "95 % interval"], rows, caption="This run: HumanEval, one greedy completion a problem")
+
+
+def _paper_table() -> Markup:
+    return table(
+        ["the paper's model, after", *BENCHMARKS],
+        [[name, *(f"{value:.1f}" for value in values)] for name, values in TABLE_2.items()],
+        caption="Not comparable, for orientation: table 2 of arXiv 2409.02326, a 1.3B model trained on 555B tokens. "
+        "HumanEval+ has HumanEval's problems with many more tests.",
+    )
+
+
+def _reasons(results: Mapping[str, Results]) -> Markup | None:
+    """Why completions of the last model failed."""
+    phase, last = list(results.items())[-1]
+    if not last.humaneval.reasons:
+        return None
+    ordered = sorted(last.humaneval.reasons.items(), key=lambda item: (-item[1], item[0]))
+    whole = last.humaneval.problems
+    return join(tag("h3", f"How the completions after {phase} end"), bars([(reason, n, f"{count(n)} ({share(n, whole)})") for reason, n in ordered], whole))

@@ -1,0 +1,75 @@
+"""The road: each arrow with what it counted and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from megatron_snow.artifacts.units import format_bytes, format_count, format_seconds
+from megatron_snow.report.html import Child, Markup, tag
+from megatron_snow.report.inputs import Artefact
+from megatron_snow.report.numbers import count, words
+from megatron_snow.report.parts import Section
+from megatron_snow.report.road_view import RoadView
+
+DOES = {
+    "corpus": "raw code filtered, deduplicated, decontaminated: the standard tier, and repositories held out",
+    "tokenizer": "a byte-level BPE for all token counts that follow",
+    "annotate": "an encoder scores files; the best of each language are the high-quality tier",
+    "synthesize": "a served language model writes files seeded by the best ones: the synthetic tier",
+    "tokenize": "tiers into documents of one language and repository, as token ids",
+    "train": "the model sees this phase's blend",
+    "convert": "the checkpoint as a Hugging Face model",
+    "evaluate": "bits per byte on held-out code, HumanEval",
+}
+
+
+def section(road: RoadView) -> Section:
+    """Built from the manifests alone."""
+    total = sum(one.manifest.seconds for one in road.artefacts.values())
+    longest = max((one.manifest.seconds for one in road.artefacts.values()), default=0.0)
+    size = sum(_size(one) for one in road.artefacts.values())
+    lead = f"{len(road.artefacts)} artefacts in {format_seconds(total)} of work, {format_bytes(size)} on disk; each arrow reads what the ones above it wrote."
+    return Section("road", "The road", lead, [tag("ol", [_arrow(one, longest, road.recipe) for one in road.artefacts.values()], class_="road")])
+
+
+def _arrow(one: Artefact, longest: float, recipe: Mapping[str, Any]) -> Markup:
+    arrow = one.name.partition(" ")[0]
+    does = DOES.get(arrow, "")
+    if arrow == "train" and one.phase:
+        blend = recipe.get("train", {}).get("phases", {}).get(one.phase, {}).get("blend", {})
+        does = (
+            "the model trains on " + " + ".join(f"{share:g} {words(tier)}" if len(blend) > 1 else f"the {words(tier)} tier" for tier, share in blend.items())
+            if blend
+            else does
+        )
+    seconds = one.manifest.seconds
+    width = f"width:{100 * seconds / longest if longest else 0:.2f}%"
+    return tag(
+        "li",
+        tag("b", one.name),
+        tag("div", does, tag("div", counts(one), class_="counts"), class_="what"),
+        tag(
+            "span",
+            tag("span", format_bytes(_size(one)), class_="soft"),
+            tag("span", format_seconds(seconds)),
+            tag("span", tag("i", class_="f1", style=width), class_="bar-track"),
+            class_="time",
+        ),
+    )
+
+
+def counts(one: Artefact) -> list[Child]:
+    """The plain numbers an arrow counted, each with its name; breakdowns by rule, tier or language have sections of their own."""
+    numbers = {key: value for key, value in one.manifest.counts.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    return [tag("span", words(key), " ", tag("b", _number(key, value))) for key, value in numbers.items()]
+
+
+def _number(key: str, value: float) -> str:
+    if key.endswith("bytes"):
+        return format_bytes(value)
+    return count(value) if isinstance(value, int) else format_count(float(f"{value:.4g}"))
+
+
+def _size(one: Artefact) -> int:
+    return sum(entry.bytes for entry in one.manifest.files.values())

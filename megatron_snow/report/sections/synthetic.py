@@ -1,0 +1,90 @@
+"""The synthetic tier: how many answers became files, why others did not, and files beside what seeded them."""
+
+from __future__ import annotations
+
+from megatron_snow.artifacts.units import format_bytes
+from megatron_snow.report.html import Child, Markup, join, tag
+from megatron_snow.report.numbers import count, of, share, words
+from megatron_snow.report.parts import Sample, Section, absent, bars, missing, samples, table
+from megatron_snow.report.road_view import RoadView
+from megatron_snow.report.summaries import DroppedAnswer, Synthesis
+from megatron_snow.report.tiers import find
+
+_ENDED = {"requests": "the number of requests was reached", "tokens": "the token budget was reached", "seeds": "the seeds were used up"}
+
+
+def section(road: RoadView) -> Section:
+    """Built from synthesize/summary.json and the tier."""
+    artefact = road.stage("synthesize")
+    if artefact is None:
+        return absent("synthetic", "Synthetic files", "synthesize")
+    found = artefact.read("summary.json", Synthesis)
+    if found is None:
+        why = "The synthesize artefact holds no summary.json."
+        return Section("synthetic", "Synthetic files", None, [missing("summary of the answers", why), _accepted(road)])
+    body: list[Child] = [
+        tag("h3", "What became of the answers"),
+        _bars(found),
+        _languages(found),
+        tag("h3", "Accepted files, each beside the file that seeded it"),
+        _accepted(road),
+        tag("h3", "Answers that were dropped"),
+        _dropped(found),
+    ]
+    return Section("synthetic", "Synthetic files", _lead(found), body)
+
+
+def _lead(found: Synthesis) -> str:
+    kept = f"{count(found.accepted)} of {of(found.answers, 'answer')} of {found.model} became files ({share(found.accepted, found.answers)}); "
+    return kept + f"asking ended because {_ENDED.get(found.ended, found.ended)}."
+
+
+def _bars(found: Synthesis) -> Markup:
+    whole = found.requests
+    totals = {reason: sum(languages.values()) for reason, languages in found.drops.items()}
+    if found.unanswered:
+        totals["unanswered"] = found.unanswered
+    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    spent = f"Prompt {found.prompt.name} ({found.prompt.sha256[:12]}); {of(found.seeds.drawn, 'seed')} drawn. "
+    spent += (
+        f"{count(found.prompt_tokens)} tokens read and {count(found.completion_tokens)} written, {count(found.accepted_tokens)} of them in accepted answers."
+    )
+    return join(
+        bars([("requests", whole, count(whole))], whole, 0),
+        bars([(words(reason), dropped, f"{count(dropped)} ({share(dropped, whole)})") for reason, dropped in ordered], whole, 2),
+        bars([("accepted", found.accepted, f"{count(found.accepted)} ({share(found.accepted, whole)})")], whole, 3),
+        tag("p", spent, class_="note"),
+    )
+
+
+def _languages(found: Synthesis) -> Markup:
+    ordered = sorted(found.languages.items(), key=lambda item: (-item[1].asked, item[0]))
+    rows = [[name, count(one.asked), count(one.accepted), share(one.accepted, one.asked), format_bytes(one.bytes)] for name, one in ordered]
+    return table(["language", "answers", "accepted", "share", "text"], rows)
+
+
+def _accepted(road: RoadView) -> Child:
+    """Some accepted files, each followed by the beginning of its seed's file."""
+    shown = road.profiles["synthetic"].shown if "synthetic" in road.profiles else []
+    if not shown:
+        return missing("synthetic files", "The tier is empty.")
+    tier = road.tier("high_quality")
+    seeds = find(tier, {one["seed_id"] for one in shown if "seed_id" in one}) if tier else {}
+    folds = []
+    for document in shown:
+        pair = [Sample(document["id"], document["text"], [document["language"], "written"])]
+        if seed := seeds.get(document.get("seed_id", "")):
+            pair.append(Sample(seed["id"], seed["text"], [seed["language"], "its seed's file", seed["license"] or "no licence stated"]))
+        folds.append(samples(join(tag("b", document["language"]), " ", tag("code", document["id"])), pair))
+    return tag("div", folds)
+
+
+def _dropped(found: Synthesis) -> Child:
+    def sample(one: DroppedAnswer) -> Sample:
+        notes = [one.language, one.detail.splitlines()[0][:120]] if one.detail.strip() else [one.language]
+        return Sample(f"seeded by {one.seed_id}", one.snippet, notes)
+
+    totals = {reason: sum(languages.values()) for reason, languages in found.drops.items()}
+    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    folds = [samples(join(tag("b", words(reason)), f" {of(n, 'answer')}"), [sample(one) for one in found.examples.get(reason, [])]) for reason, n in ordered]
+    return tag("div", folds) if any(folds) else missing("dropped answers", "Every answer was accepted, or the summary names no example.")

@@ -1,0 +1,314 @@
+"""The parts of the arrows' files that the report shows; each arrow's function says what its file means."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from megatron_snow.report.inputs import Read
+
+
+class Snippet(Read):
+    """The beginning of a file."""
+
+    id: str
+    snippet: str
+
+
+class LanguageSize(Read):
+    """Files of one language."""
+
+    files: int
+    bytes: int
+
+
+class Inventory(Read):
+    """One side of the held-out split."""
+
+    documents: int
+    bytes: int
+    repositories: int
+    languages: dict[str, LanguageSize]
+
+
+class Cluster(Read):
+    """Files that are near-duplicates of one that stays."""
+
+    kept: str
+    dropped: int
+
+
+class NearDuplicates(Read):
+    """What near-deduplication found."""
+
+    clusters: int
+    dropped: int
+    largest: list[Cluster]
+
+
+class Decontamination(Read):
+    """Benchmark texts looked for, and how often each was found."""
+
+    sought: int
+    ignored: list[str]
+    found: dict[str, int]
+
+
+class Corpus(Read):
+    """corpus/summary.json: documents in and kept, drops by reason and language, what is in the standard tier and held out."""
+
+    entered: int = Field(alias="in")
+    kept: int
+    drops: dict[str, dict[str, int]]
+    examples: dict[str, list[Snippet]]
+    standard: Inventory
+    heldout: Inventory
+    licenses: dict[str, int]
+    near_duplicates: NearDuplicates | None = None
+    decontamination: Decontamination | None = None
+
+
+class LabelledSource(Read):
+    """One source of positives, or the negatives."""
+
+    kind: str
+    stands_for: str
+    asked: int
+    found: int
+
+
+class Side(Read):
+    """Training or validation part of the labelled files."""
+
+    positives: int
+    negatives: int
+    repositories: int
+
+
+class Labelled(Read):
+    """What the annotator learned from."""
+
+    sources: list[LabelledSource]
+    training: Side
+    validation: Side
+
+
+class LanguageAuc(Read):
+    """ROC-AUC among a language's validation files."""
+
+    auc: float
+    standard_error: float
+    positives: int
+    negatives: int
+
+
+class Validation(LanguageAuc):
+    """ROC-AUC on repositories the annotator has not seen."""
+
+    points: list[tuple[float, float]]
+    within_languages: float | None = None
+    languages: dict[str, LanguageAuc]
+
+
+class Histogram(Read):
+    """Files by score: counts of each language between edges."""
+
+    edges: list[float] = Field(min_length=2)
+    languages: dict[str, list[int]]
+
+    @model_validator(mode="after")
+    def _one_count_a_bin(self) -> Histogram:
+        if any(len(counts) != len(self.edges) - 1 for counts in self.languages.values()):
+            raise ValueError(f"{len(self.edges)} edges do not fit the counts")
+        return self
+
+
+class Selected(Read):
+    """What was taken of one language."""
+
+    files: int
+    tokens: int
+    mix: float
+    target: int
+    selected: int
+    selected_tokens: int
+    threshold: float | None
+
+
+class ScoredFile(Snippet):
+    """An example file with its score."""
+
+    language: str
+    score: float
+    tokens: int
+    selected: bool
+
+
+class Decile(Read):
+    """A tenth of the scored files."""
+
+    lowest: float = Field(alias="from")
+    highest: float = Field(alias="to")
+    files: int
+    examples: list[ScoredFile]
+
+
+class Encoder(Read):
+    """The frozen encoder under the annotator's head."""
+
+    name: str
+    pooling: str
+    section: int
+    precision: str
+    width: int
+
+
+class Annotation(Read):
+    """annotate/summary.json."""
+
+    encoder: Encoder
+    labelled: Labelled
+    losses: list[float]
+    validation: Validation
+    histogram: Histogram
+    selection: dict[str, Selected]
+    deciles: list[Decile]
+
+
+class DroppedAnswer(Read):
+    """An answer of the teacher that did not become a document."""
+
+    seed_id: str
+    language: str
+    detail: str
+    snippet: str
+
+
+class AskedLanguage(Read):
+    """Answers asked for in a language, and the documents they became."""
+
+    asked: int
+    accepted: int
+    bytes: int
+
+
+class Seeds(Read):
+    """Seeds drawn from the high-quality tier, and documents that gave none, by reason."""
+
+    drawn: int
+    skipped: dict[str, int]
+
+
+class Prompt(Read):
+    """The prompt's name and contents' hash."""
+
+    name: str
+    sha256: str
+
+
+class Synthesis(Read):
+    """synthesize/summary.json."""
+
+    requests: int
+    answers: int
+    unanswered: int
+    accepted: int
+    accepted_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    drops: dict[str, dict[str, int]]
+    examples: dict[str, list[DroppedAnswer]]
+    languages: dict[str, AskedLanguage]
+    seeds: Seeds
+    model: str
+    prompt: Prompt
+    ended: str
+
+
+class BitsPerByte(Read):
+    """By language (and ``all``) on held-out files, and on HumanEval's canonical solutions."""
+
+    heldout: dict[str, float | None]
+    humaneval_solutions: float | None = None
+
+
+class HumanEval(Read):
+    """Greedy pass@1."""
+
+    pass_at_1: float
+    passed: int
+    problems: int
+    reasons: dict[str, int]
+
+
+class Completion(Read):
+    """What a model wrote after a prompt."""
+
+    prompt: str
+    completion: str
+
+
+class Measured(Read):
+    """On how much bits per byte were measured."""
+
+    heldout_bytes: dict[str, int]
+    heldout_documents: dict[str, int]
+
+
+class Results(Read):
+    """evaluate/results.json."""
+
+    bits_per_byte: BitsPerByte
+    humaneval: HumanEval
+    completions: list[Completion]
+    measured: Measured
+
+
+class MetricsRow(Read):
+    """train/metrics.jsonl: one logged step. A value that was not finite is None."""
+
+    step: int
+    tokens: int
+    loss: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+    tokens_per_second: float | None = None
+    seconds: float | None = None
+
+
+class ValidationRow(Read):
+    """train/validation.jsonl: a tier's loss at a step."""
+
+    step: int
+    tokens: int
+    tier: str
+    loss: float | None = None
+
+
+class TrainSummary(Read):
+    """train/summary.json."""
+
+    parameters: int
+    vocabulary: int
+    passes: dict[str, float]
+    """Tier -> how often the phase went through its documents."""
+
+
+class TokenCounts(Read):
+    """Training documents, files and tokens of a language."""
+
+    documents: int
+    files: int
+    tokens: int
+
+
+class TierTokens(TokenCounts):
+    """The same of a tier, and by language."""
+
+    characters_per_token: float
+    languages: dict[str, TokenCounts]
+
+
+class Tokenized(Read):
+    """tokenize/summary.json."""
+
+    tiers: dict[str, TierTokens]

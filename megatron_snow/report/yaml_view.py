@@ -1,0 +1,78 @@
+"""The recipe as YAML-like lines, each knowing whether it differs from its default."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from megatron_snow.artifacts.units import format_count
+
+_PLAIN = re.compile(r"[A-Za-z_./<|][A-Za-z0-9_./<>|+ -]*")  # strings that may need no quotes
+_HINT_FROM = 100_000  # ours: where digits have to be counted
+_ONE_LINE = 100  # characters of a list of scalars on one line (ours)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Marks a place for which no default is known."""
+
+
+@dataclass(frozen=True)
+class RecipeLine:
+    """One line of the recipe."""
+
+    text: str
+    changed: bool = False
+    hint: str = ""
+
+
+def recipe_lines(value: Any, default: Any, depth: int = 0) -> Iterator[RecipeLine]:
+    """Lines for a JSON-able tree, beside the tree of its defaults."""
+    for key, item in value.items():
+        known = default.get(key, Absent()) if isinstance(default, dict) else Absent()
+        yield from _entry(f"{'  ' * depth}{_scalar(key)}:", item, known, depth)
+
+
+def _entry(head: str, item: Any, known: Any, depth: int) -> Iterator[RecipeLine]:
+    changed = not isinstance(known, Absent) and item != known
+    if isinstance(item, dict) and item:
+        yield RecipeLine(head)
+        yield from recipe_lines(item, known, depth + 1)
+    elif isinstance(item, list) and item and not _fits(item):
+        yield RecipeLine(head, changed)
+        for one in item:
+            yield from _item(one, changed, depth + 1)
+    else:
+        hint = f"  # {format_count(item)}" if isinstance(item, int) and not isinstance(item, bool) and item >= _HINT_FROM else ""
+        was = f"  # default {_scalar(known)}" if changed and not isinstance(known, dict | list) else ""
+        yield RecipeLine(f"{head} {_scalar(item)}", changed, hint + was)
+
+
+def _item(one: Any, changed: bool, depth: int) -> Iterator[RecipeLine]:
+    """A member of a list; dictionaries below the dash."""
+    if not isinstance(one, dict) or not one:
+        yield RecipeLine(f"{'  ' * depth}- {_scalar(one)}", changed)
+        return
+    for index, line in enumerate(recipe_lines(one, Absent(), depth + 1)):
+        text = f"{'  ' * depth}- {line.text.lstrip()}" if index == 0 else line.text
+        yield RecipeLine(text, changed, line.hint)
+
+
+def _fits(items: list[Any]) -> bool:
+    return not any(isinstance(one, dict | list) for one in items) and len(_scalar(items)) <= _ONE_LINE
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        # YAML reads many plain words as something else (null, yes, 12): then quotes are needed.
+        return value if _PLAIN.fullmatch(value) and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return "[" + ", ".join(_scalar(one) for one in value) + "]"
+    if isinstance(value, float):
+        return yaml.safe_dump(value).split("\n")[0]  # Python's 1e-08 would be read as a word
+    return json.dumps(value)

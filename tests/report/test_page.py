@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.report import build
+from megatron_snow.report.html import visible
+from tests.report.small_road import HOSTILE, PHASES, RECIPE, small_road
+
+_VOID = {"meta", "link", "br"}
+
+
+class _Page(HTMLParser):
+    """A page as a parser sees it: that elements nest, which there are, their attributes, the text of each section."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.sections: dict[str, str] = {}
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(markup)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.names[name] += 1
+        self.attributes += [(name, key, value or "") for key, value in attributes]
+        if name not in _VOID:
+            self._open.append((name, dict(attributes).get("id") if name == "section" else None))
+
+    def handle_endtag(self, name: str) -> None:
+        assert self._open.pop()[0] == name
+
+    def handle_data(self, data: str) -> None:
+        for _, section in self._open:
+            if section:
+                self.sections[section] = self.sections.get(section, "") + data + " "
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return small_road(tmp_path_factory.mktemp("road"))
+
+
+@pytest.fixture
+def own_road(tmp_path: Path) -> dict[str, Path]:
+    """A road of its own for a test that damages it."""
+    return small_road(tmp_path / "road")
+
+
+def _build(road: dict[str, Path], work: Path) -> str:
+    work.mkdir(exist_ok=True)
+    counts = build(road, RECIPE, work)
+    data = (work / "report.html").read_bytes()
+    assert counts["bytes"] == len(data)
+    return data.decode()
+
+
+@pytest.fixture(scope="module")
+def markup(road: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _build(road, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(markup: str) -> _Page:
+    return _Page(markup)
+
+
+def test_text_of_the_corpus_never_becomes_an_element(markup: str, page: _Page) -> None:
+    # HOSTILE stands in documents, snippets, ids, licences, model names and completions of the small road.
+    assert not page.names.keys() & {"script", "img", "u"}
+    assert "<script" not in markup and "onerror=alert" in markup
+    assert not [key for _, key, _ in page.attributes if key.startswith("on")]
+    for section in ("corpus", "tiers", "annotator", "synthetic", "completions"):
+        assert visible(HOSTILE).split("\n")[0] in page.sections[section], section
+
+
+def test_invisible_characters_are_shown(markup: str) -> None:
+    assert "\u202e" not in markup and "\x00" not in markup and "⟨U+202E⟩" in markup
+
+
+def test_the_page_asks_for_nothing(page: _Page) -> None:
+    targets = [value for _, key, value in page.attributes if key in ("href", "src", "srcset", "action", "data", "poster")]
+    assert targets and all(target.startswith(("#", "data:,")) for target in targets)
+    policy = next(value for name, key, value in page.attributes if name == "meta" and key == "content" and "default-src" in value)
+    assert "default-src 'none'" in policy and "script-src" not in policy
+    assert not page.names.keys() & {"script", "iframe", "object", "embed", "img", "form", "base"}
+
+
+def test_the_style_sheet_asks_for_nothing(markup: str) -> None:
+    style = markup[markup.index("<style>") : markup.index("</style>")]
+    assert "url(" not in style and "@import" not in style and "prefers-color-scheme: dark" in style
+
+
+def test_links_lead_somewhere(page: _Page) -> None:
+    anchors = [value for _, key, value in page.attributes if key == "id"]
+    assert len(anchors) == len(set(anchors))
+    assert {value[1:] for name, key, value in page.attributes if name == "a" and key == "href"} == set(anchors)
+
+
+def test_every_section_has_what_the_artefacts_say(page: _Page) -> None:
+    expected = {
+        "road": ["train enhanced", "files", "0.7 synthetic + 0.3 standard"],
+        "corpus": ["100 of 160 files stay (62 %)", "near duplicate", "40 (25 %)", "<b>odd</b>", "largest cluster is x/<u> with 30 copies"],
+        "tiers": ["standard 30,000 tokens", "Apache-2.0", "<i>LicenseRef</i>", "Languages, share of tokens"],
+        "annotator": ["0.910 (± 0.020, n = 90 + 110)", "stands in for the paper's 220k", "0.880", "score 0.900", "cut 0.74"],
+        "synthetic": [
+            "6 of 18 answers of SmolLM2<135M> became files (33 %)",
+            "does not parse",
+            "unanswered",
+            "its seed's file",
+            "line 3: <i>invalid</i> syntax",
+        ],
+        "training": ["2.294M tokens in 280 steps over 3 phases", "general", "continued", "enhanced", "high quality", "1.50"],
+        "evaluation": [
+            "2.130 bits per byte (down from 2.310 after general)",
+            "0.6 % (1 of 164; 95 % interval 0.1 to 3.4 %)",
+            "28.0",
+            "Not comparable",
+            "syntax error",
+        ],
+        "completions": ["after enhanced", "def read_lines(path):"],
+        "settings": ["heldout_fraction: 0.1", "# default 0.005", "python", "megatron_snow", "seed: 7"],
+    }
+    for section, texts in expected.items():
+        words = " ".join(page.sections[section].split())
+        for text in texts:
+            assert text in words, (section, text)
+
+
+def test_plots_are_labelled_and_take_their_colours_from_the_style_sheet(markup: str, page: _Page) -> None:
+    assert page.names["svg"] >= 10
+    labels = [value for name, key, value in page.attributes if name == "svg" and key == "aria-label"]
+    assert len(labels) == page.names["svg"] and all(labels)
+    assert not [(name, key) for name, key, _ in page.attributes if name in ("path", "rect", "line", "circle", "text") and key in ("fill", "stroke")]
+
+
+def test_curves_hold_every_phase(page: _Page) -> None:
+    paths = [value for name, key, value in page.attributes if name == "path" and key == "class" and "line" in value]
+    # loss (each step and mean), learning rate, gradient norm, throughput, and four tiers' validation, in each phase; ROC, chance, head, scores
+    assert len(paths) == (2 + 1 + 1 + 1 + 4) * len(PHASES) + 4
+
+
+def test_the_same_road_gives_the_same_bytes(road: dict[str, Path], tmp_path: Path) -> None:
+    assert _build(road, tmp_path / "a") == _build(road, tmp_path / "b")
+
+
+def test_the_page_names_no_path_of_this_machine(markup: str, road: dict[str, Path]) -> None:
+    assert str(road["corpus"].parent) not in markup and str(Path.home()) + "/" not in markup
+
+
+@pytest.mark.parametrize("stage", ["corpus", "annotate", "synthesize", "tokenize"])
+def test_a_stage_that_is_not_there_is_said_to_be_missing(stage: str, road: dict[str, Path], tmp_path: Path) -> None:
+    page = _Page(_build({name: folder for name, folder in road.items() if name != stage}, tmp_path))
+    assert f"no '{stage}' stage" in " ".join(page.sections.values()) or stage == "tokenize"
+    assert set(page.sections) == {"road", "corpus", "tiers", "annotator", "synthetic", "training", "evaluation", "completions", "settings"}
+
+
+def test_an_empty_road_is_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+    page = _Page(_build({}, tmp_path))
+    for stage in ("corpus", "annotate", "synthesize", "train", "evaluate"):
+        assert f"no '{stage}' stage" in " ".join(page.sections.values())
+
+
+def test_files_an_artefact_lacks_are_said_to_be_missing(own_road: dict[str, Path], tmp_path: Path) -> None:
+    for path in [
+        *own_road["corpus"].parent.rglob("summary.json"),
+        *own_road["corpus"].parent.rglob("*.jsonl"),
+        *own_road["corpus"].parent.rglob("results.json"),
+    ]:
+        path.unlink()
+    for tier in ("standard", "heldout"):
+        shutil.rmtree(own_road["corpus"] / tier)
+    text = " ".join(_Page(_build(own_road, tmp_path / "report")).sections.values())
+    for missing in (
+        "No funnel.",
+        "No summary of the annotator.",
+        "No summary of the answers.",
+        "No training curves.",
+        "No results.",
+        "No completions.",
+        "No standard tier.",
+    ):
+        assert missing in text, missing
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "content"),
+    [
+        ("corpus", "summary.json", "{"),
+        ("corpus", "summary.json", json.dumps({"in": 3})),
+        ("annotate", "summary.json", "[]"),
+        ("synthesize", "summary.json", json.dumps({"requests": "many"})),
+        ("tokenize", "summary.json", "null"),
+        ("train general", "metrics.jsonl", '{"step": 1, "tokens": 10}\n{"step": 2, "tok'),
+        ("train general", "validation.jsonl", '{"step": 1}\n'),
+        ("evaluate enhanced", "results.json", "not JSON"),
+    ],
+)
+def test_a_damaged_file_is_named(stage: str, file: str, content: str, own_road: dict[str, Path], tmp_path: Path) -> None:
+    (own_road[stage] / file).write_text(content)
+    with pytest.raises(SnowError, match=f"{file}.* is damaged .*; delete .* and run again"):
+        build(own_road, RECIPE, tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_histogram_whose_counts_do_not_fit_is_damaged(own_road: dict[str, Path], tmp_path: Path) -> None:
+    path = own_road["annotate"] / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["histogram"]["edges"].pop()
+    path.write_text(json.dumps(summary))
+    with pytest.raises(SnowError, match="edges do not fit"):
+        build(own_road, RECIPE, tmp_path)
+
+
+def test_a_folder_without_a_manifest_is_not_an_artefact(own_road: dict[str, Path], tmp_path: Path) -> None:
+    (own_road["train general"] / "manifest.json").unlink()
+    with pytest.raises(SnowError, match="run `snow train` before the report"):
+        build(own_road, RECIPE, tmp_path)
+
+
+def test_an_annotator_no_better_than_a_coin_is_called_that(own_road: dict[str, Path], tmp_path: Path) -> None:
+    path = own_road["annotate"] / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["validation"] |= {"auc": 0.69, "standard_error": 0.1, "positives": 13, "negatives": 16}
+    path.write_text(json.dumps(summary))
+    assert "cannot be told from 0.5" in _build(own_road, tmp_path / "report")
