@@ -71,7 +71,9 @@ def _memory(recipe: Recipe, vocabulary: int) -> list[str]:
     element = 2 if full else 1  # the formula counts bytes at 16 bits
     largest = max(recipe.train.phases.values(), key=lambda phase: phase.sequence * phase.micro_batch)
     tokens = largest.sequence * largest.micro_batch / recipe.layout.context
-    activations = element * 34 * tokens * recipe.model.hidden * recipe.model.layers / recipe.layout.tensor  # every stage of 1F1B holds as many micro-batches as stages
+    activations = (
+        element * 34 * tokens * recipe.model.hidden * recipe.model.layers / recipe.layout.tensor
+    )  # every stage of 1F1B holds as many micro-batches as stages
     logits = 10 * tokens * vocabulary / recipe.layout.tensor
     return [
         f"Memory a process: {format_bytes(fixed)} weights, gradients, optimizer + {format_bytes(activations)} activations + {format_bytes(logits)} logits "
@@ -81,7 +83,7 @@ def _memory(recipe: Recipe, vocabulary: int) -> list[str]:
 
 def _phases(recipe: Recipe, road: Road) -> list[str]:
     vocabulary = padded_vocabulary(recipe.model, _vocabulary(recipe, road)[0])
-    lines = [f"  {'phase':<12} {'tokens':>8} {'steps':>8} {'batch x sequence':>17} {'learning rate':<34} {'PFLOP':>11} {'H100 hours':>11}  data"]
+    lines = [f"  {'phase':<12} {'tokens':>8} {'steps':>8} {'batch x sequence':>17} {'learning rate':<34} {'FLOPs':>9} {'H100 hours':>11}  data"]
     total = 0.0
     for name, phase in recipe.train.phases.items():
         flops = phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence)
@@ -89,9 +91,11 @@ def _phases(recipe: Recipe, road: Road) -> list[str]:
         blend = ", ".join(f"{tier} {weight:g}" for tier, weight in phase.blend.items())
         lines.append(
             f"  {name:<12} {format_count(phase.tokens):>8} {phase.steps:>8,} {f'{phase.batch} x {phase.sequence}':>17} {_rate(phase):<34} "
-            f"{flops / 1e15:>11,.1f} {_hours(flops):>11,.3g}  {blend}"
+            f"{flops:>9.3g} {_hours(flops):>11,.3g}  {blend}"
         )
-    lines.append(f"  {'all':<12} {format_count(sum(p.tokens for p in recipe.train.phases.values())):>8} {'':>8} {'':>17} {'':<34} {total / 1e15:>11,.1f} {_hours(total):>11,.3g}")
+    lines.append(
+        f"  {'all':<12} {format_count(sum(p.tokens for p in recipe.train.phases.values())):>8} {'':>8} {'':>17} {'':<34} {total:>9.3g} {_hours(total):>11,.3g}"
+    )
     return [*lines, f"  H100 hours: at {ASSUMED_MFU:.0%} of 989 TFLOP/s, the share assumed for planning"]
 
 

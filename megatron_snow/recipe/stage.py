@@ -83,7 +83,7 @@ class Road:
         manifest = read_manifest(self.folder(name))
         unready = [other for other in stage.inputs if self.status(other).state != "done"]
         if unready:
-            return Status("waiting", f"after {', '.join(unready)}", manifest)
+            return Status("waiting", f"after {unready[0]}" + (f" and {len(unready) - 1} more" if unready[1:] else ""), manifest)
         building = self.building(stage)
         if manifest is not None and manifest.key == building.key:
             return Status("done", f"{manifest.seconds:.0f} s on {manifest.started[:10]}", manifest)

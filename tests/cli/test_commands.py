@@ -13,7 +13,9 @@ COMMANDS = ("plan", "corpus", "tokenizer", "annotate", "synthesize", "tokenize",
 
 
 def snow(*arguments, **environment):
-    return subprocess.run([sys.executable, "-m", "megatron_snow", *map(str, arguments)], capture_output=True, text=True, env=os.environ | environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "megatron_snow", *map(str, arguments)], capture_output=True, text=True, env=os.environ | environment, check=False
+    )
 
 
 def refused(result):
@@ -41,7 +43,7 @@ def test_every_command_explains_itself(command):
 def test_plan_of_the_quickstart(tmp_path):
     result = snow("plan", QUICKSTART, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    for word in ("corpus", "missing", "never run", "general", "continued", "enhanced", "parameters", "Memory a process", "PFLOP"):
+    for word in ("corpus", "missing", "never run", "general", "continued", "enhanced", "parameters", "Memory a process", "FLOPs"):
         assert word in result.stdout
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,131 @@
+"""The whole road on a tiny slice of real code, then again, then under TP2 x PP2: a real encoder, a real served model, real training."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).parent / "tiny.yaml"
+FOLDERS = ["1-corpus", "2-tokenizer", "3-annotate", "4-synthesize", "5-tokenize", "6-train", "7-convert", "8-evaluate", "9-report"]
+PHASES = ("general", "continued", "enhanced")
+
+
+def snow(*arguments):
+    result = subprocess.run(
+        [sys.executable, "-m", "megatron_snow", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return result
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    """The tiny road, run once."""
+    out = tmp_path_factory.mktemp("road") / "out"
+    result = snow("run", RECIPE, "--out", out)
+    return out, result
+
+
+def _fingerprints(out):
+    manifests = {path.parent.relative_to(out).as_posix(): json.loads(path.read_text()) for path in out.rglob("manifest.json")}
+    return {name: {file: entry["sha256"] for file, entry in manifest["files"].items()} for name, manifest in manifests.items()}
+
+
+def test_every_arrow_leaves_a_whole_artefact(road):
+    out, _ = road
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == FOLDERS
+    assert len(list(out.rglob("manifest.json"))) == 6 + 3 * len(PHASES)
+    assert not list(out.rglob("*.building"))
+
+
+def test_the_run_ends_with_model_report_and_completions(road):
+    out, result = road
+    assert f"Model:  {out / '7-convert' / 'enhanced'}" in result.stdout
+    assert f"Report: {out / '9-report' / 'report.html'}" in result.stdout
+    assert result.stdout.count("  | ") >= 2
+    page = (out / "9-report" / "report.html").read_text()
+    assert all(phase in page for phase in PHASES)
+
+
+def test_the_model_loads_in_plain_transformers_and_generates(road):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = road[0] / "7-convert" / "enhanced"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer("def add(a, b):", return_tensors="pt")
+    assert model.generate(**batch, max_new_tokens=4, do_sample=False).shape[1] > batch["input_ids"].shape[1]
+
+
+def test_heldout_repositories_are_in_no_tier(road):
+    from megatron_snow.artifacts.documents import read_documents
+
+    out = road[0]
+    heldout = {document["repository"] for document in read_documents(out / "1-corpus" / "heldout")}
+    assert heldout
+    for tier in (out / "1-corpus" / "standard", out / "3-annotate" / "high_quality"):
+        assert heldout.isdisjoint(document["repository"] for document in read_documents(tier))
+
+
+def test_the_indexed_tiers_open_in_megatron_core(road):
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+    for tier in ("standard", "high_quality", "synthetic", "heldout"):
+        dataset = IndexedDataset(str(road[0] / "5-tokenize" / tier / "00000"))
+        assert len(dataset) > 0
+        assert dataset[0][-1] == 0  # <|endoftext|>
+
+
+def test_training_lowers_the_loss_and_evaluation_saw_every_phase(road):
+    out = road[0]
+    losses = [json.loads(line)["loss"] for line in (out / "6-train" / "general" / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    for phase in PHASES:
+        results = json.loads((out / "8-evaluate" / phase / "results.json").read_text())
+        assert results["bits_per_byte"]["heldout"]["all"] > 0
+        assert results["humaneval"]["problems"] == 164
+
+
+def test_a_finished_road_is_skipped_in_seconds(road):
+    out, _ = road
+    before = _fingerprints(out)
+    result = snow("run", RECIPE, "--out", out)
+    assert result.stderr.count("done before") == 6 + 3 * len(PHASES)
+    assert _fingerprints(out) == before
+
+
+def test_tensor_two_by_pipeline_two_goes_the_same_way(road, tmp_path):
+    """Four processes: the phases after one another, conversion from the sharded checkpoint, losses as the single process's."""
+    out, _ = road
+    other = tmp_path / "out"
+    for name in FOLDERS[:5]:
+        shutil.copytree(out / name, other / name)
+    layout = ("--set", "layout.tensor=2", "--set", "layout.pipeline=2", "--out", other)
+    snow("train", RECIPE, *layout)
+    snow("convert", RECIPE, "--phase", "enhanced", *layout)
+    for phase in PHASES:
+        single, sharded = (
+            [json.loads(line)["loss"] for line in (folder / "6-train" / phase / "metrics.jsonl").read_text().splitlines()] for folder in (out, other)
+        )
+        assert sharded == pytest.approx(single, rel=1e-5)
+    assert (other / "7-convert" / "enhanced" / "model.safetensors").stat().st_size == (out / "7-convert" / "enhanced" / "model.safetensors").stat().st_size
+
+
+def test_synthesis_without_a_server_names_the_endpoint(road, tmp_path):
+    out, _ = road
+    for name in FOLDERS[:3]:
+        shutil.copytree(out / name, tmp_path / name)
+    command = [sys.executable, "-m", "megatron_snow", "synthesize", RECIPE, "--out", tmp_path, "--set", "synthesize.local=null"]
+    command += ["--set", "synthesize.endpoints=['http://127.0.0.1:9/v1']", "--set", "synthesize.attempts=1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert "http://127.0.0.1:9/v1" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "4-synthesize").exists()
