@@ -1,0 +1,111 @@
+"""An answer becomes a document, or a reason why not.
+
+The document is the file that the model wrote, with the problem as a comment in front of it: one text that states a task
+and does it, which is what the paper means by problem-solving code files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from megatron_snow.corpus.decontamination import Detector
+from megatron_snow.synthesis.journal import Answer
+from megatron_snow.synthesis.syntax import LANGUAGES, PYTHON, error_in, language_of_fence
+
+REASONS = (
+    "refused by the server", "not finished", "no code block", "no problem statement", "in another language", "too short", "does not parse",
+    "contaminated", "duplicate",
+)  # fmt: skip
+"""In the order in which they are looked for; an answer is counted under the first that applies."""
+
+_FENCE = re.compile(r"^```[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^```|\Z)", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^[#*\s]*(?:the\s+)?(?:programming\s+)?problem(?:\s+statement)?\s*[*:]*\s*", re.IGNORECASE)
+_LAST_HEADING = re.compile(r"\n[#*\s]*(?:complete\s+)?(?:solution|file|code|source file|answer)[^\n]{0,40}[:*]*\s*$", re.IGNORECASE)
+_SHORTEST_PROBLEM = 20  # characters (ours): "Solve this." states nothing
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``reason`` is empty where the answer became a document's ``text``."""
+
+    reason: str
+    text: str = ""
+    detail: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the text without white space: equal for duplicates."""
+        return hashlib.sha256("".join(self.text.split()).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Everything but duplicates, which need the other answers."""
+
+    detector: Detector
+    min_characters: int
+
+    def judge(self, answer: Answer, language: str) -> Verdict:
+        """The verdict on one answer to a request for ``language``."""
+        parts = _parts(answer, language)
+        if isinstance(parts, Verdict):
+            return parts
+        problem, code = parts
+        if len("".join(code.split())) < self.min_characters:
+            return Verdict("too short", detail=code)
+        text = with_problem(language, problem, code)
+        if (error := error_in(language, text)) is not None:
+            return Verdict("does not parse", detail=error)
+        if (item := self.detector.find(text)) is not None:
+            return Verdict("contaminated", detail=f"{item.problem} {item.what}")
+        return Verdict("", text)
+
+
+def text_of(answer: Answer, language: str) -> str:
+    """The document of an answer that was judged good before."""
+    parts = _parts(answer, language)
+    assert not isinstance(parts, Verdict)
+    return with_problem(language, *parts)
+
+
+def _parts(answer: Answer, language: str) -> tuple[str, str] | Verdict:
+    """(problem, code), or why there are none."""
+    if answer.finish_reason == "refused":
+        return Verdict("refused by the server", detail=answer.content)
+    if answer.finish_reason != "stop":
+        return Verdict("not finished", detail=f"finish reason {answer.finish_reason}")
+    block = _FENCE.search(answer.content)
+    if block is None:
+        return Verdict("no code block")
+    problem = _problem(answer.content[: block.start()])
+    if len(problem) < _SHORTEST_PROBLEM:
+        return Verdict("no problem statement", detail=problem)
+    written = language_of_fence(block[1]) if block[1] else language
+    if written is None or LANGUAGES[written].fence != LANGUAGES[language].fence:
+        return Verdict("in another language", detail=f"asked for {language}, the block says {block[1]}")
+    return problem, block[2].strip("\n")
+
+
+def _problem(before: str) -> str:
+    """The statement, without the headings around it."""
+    return _LAST_HEADING.sub("", "\n" + _HEADING.sub("", before.strip(), count=1)).strip()
+
+
+def with_problem(language: str, problem: str, code: str) -> str:
+    """The file with its problem in front: Python as a module docstring where it can be one, else as line comments.
+
+    A first line that must stay first (``#!``, ``<?php``) does.
+    """
+    head = ""
+    first, _, rest = code.partition("\n")
+    if first.startswith(("#!", "<?php")):
+        head, code = first + "\n", rest
+    code = code.lstrip("\n").rstrip()
+    quotable = '"""' not in problem and "\\" not in problem and not problem.endswith('"')
+    if language == PYTHON and quotable and "__future__" not in code:  # future imports tolerate one docstring, and the file may have its own
+        return f'{head}"""{problem}\n"""\n\n{code}\n'
+    comment = LANGUAGES[language].comment
+    commented = "\n".join(f"{comment} {line}".rstrip() for line in problem.splitlines())
+    return f"{head}{commented}\n\n{code}\n"

@@ -1,0 +1,31 @@
+"""Which questions a run asks: a pure function of the settings, the seed, the prompt and the high-quality tier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from megatron_snow.artifacts.settings import digest
+from megatron_snow.synthesis.client import Request, Sampling
+from megatron_snow.synthesis.prompt import Prompt
+from megatron_snow.synthesis.seeds import Seed
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The requests, in order; made as they are iterated."""
+
+    seeds: tuple[Seed, ...]
+    prompt: Prompt
+    sampling: Sampling
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __iter__(self) -> Iterator[tuple[Seed, Request]]:
+        sampling = asdict(self.sampling)
+        for one in self.seeds:
+            messages = self.prompt.messages(one.language, one.text)
+            sampling_seed = int(digest([self.seed, one.document_id])[:8], 16) >> 1  # 31 bits: servers take a signed 32-bit number
+            yield one, Request(digest([messages, sampling, sampling_seed])[:32], messages, sampling_seed)

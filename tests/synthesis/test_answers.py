@@ -1,0 +1,137 @@
+"""What an answer becomes: a document, or a reason."""
+
+import ast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from megatron_snow.benchmarks.humaneval import load_humaneval
+from megatron_snow.corpus.decontamination import Detector, items
+from megatron_snow.synthesis.answers import REASONS, Judge, Verdict, text_of, with_problem
+from megatron_snow.synthesis.journal import Answer
+from megatron_snow.synthesis.syntax import LANGUAGES, error_in, language_of_fence
+
+CODE = {
+    "Python": "def f(x):\n    return x + 1\n", "Java": "class A { int f(int x) { return x + 1; } }\n",
+    "C++": "#include <vector>\nint f(std::vector<int> x) { return x[0]; }\n",
+    "C": "int f(int x) { return x + 1; }\n", "JavaScript": "function f(x) { return x + 1; }\n", "PHP": "<?php\nfunction f($x) { return $x + 1; }\n",
+    "C#": "class A { int F(int x) { return x + 1; } }\n", "Go": "package main\n\nfunc f(x int) int { return x + 1 }\n",
+    "TypeScript": "function f(x: number): number { return x + 1; }\n",
+    "SQL": "SELECT name, count(*) FROM people GROUP BY name;\n", "Ruby": "def f(x)\n  x + 1\nend\n", "Rust": "fn f(x: i32) -> i32 { x + 1 }\n",
+    "Jupyter Notebook": "x = 1\nprint(x)\n", "Scala": "object A { def f(x: Int): Int = x + 1 }\n", "Kotlin": "fun f(x: Int): Int = x + 1\n",
+    "Shell": "#!/bin/bash\nfor x in 1 2; do echo $x; done\n", "Dart": "int f(int x) { return x + 1; }\n", "Swift": "func f(x: Int) -> Int { return x + 1 }\n",
+}  # fmt: skip
+PROBLEM = "Add one to a number that is given."
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge(Detector(items(load_humaneval()), 30), 10)
+
+
+def answer(content: str, finish_reason: str = "stop") -> Answer:
+    return Answer(id="x", content=content, finish_reason=finish_reason)
+
+
+def good(code: str, fence: str = "python", problem: str = PROBLEM) -> str:
+    return f"Problem: {problem}\n\n```{fence}\n{code}```\n"
+
+
+def test_the_languages_are_the_papers_18():
+    assert len(LANGUAGES) == 18 and set(CODE) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_good_answer_in_every_language(judge, language):
+    reply = answer(good(CODE[language], LANGUAGES[language].fence))
+    verdict = judge.judge(reply, language)
+    assert verdict.reason == "", verdict
+    assert PROBLEM in verdict.text and CODE[language].split("\n")[-2] in verdict.text
+    assert error_in(language, verdict.text) is None  # the statement is a comment
+    assert text_of(reply, language) == verdict.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_broken_syntax_in_every_language(judge, language):
+    broken = {
+        "SQL": "SELECT FROM WHERE ((;\n",
+        "PHP": "<?php\nfunction f($x { return }\n",
+        "Ruby": "def f(x\n  x + )\nend end\n",
+        "Shell": "for x in; do (((\n",
+    }
+    code = broken.get(language, CODE[language].replace("(", "((", 1) + "} ] )")
+    verdict = judge.judge(answer(good(code, LANGUAGES[language].fence)), language)
+    assert verdict.reason == "does not parse" and verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("content", "finish_reason", "reason"),
+    [
+        (good(CODE["Python"]), "length", "not finished"), (good(CODE["Python"]), "content_filter", "not finished"), ("", "stop", "no code block"),
+        ("too long for this server", "refused", "refused by the server"), ("Problem: write a program, please, that adds.", "stop", "no code block"),
+        (f"```python\n{CODE['Python']}```", "stop", "no problem statement"), (good(CODE["Python"], problem="Add."), "stop", "no problem statement"),
+        (good(CODE["C"], "c"), "stop", "in another language"), (good("x = 1\n", "haskell"), "stop", "in another language"),
+        (good("x=1\n"), "stop", "too short"),
+        (good("def f(x):\n    return x +\n"), "stop", "does not parse"), (good("def f(x):\n  return '\0' + x\n"), "stop", "does not parse"),
+        (good("return 5 + 4 + 3\n"), "stop", "does not parse"),
+    ],
+)  # fmt: skip
+def test_reasons(judge, content, finish_reason, reason):
+    assert judge.judge(answer(content, finish_reason), "Python").reason == reason
+    assert reason in REASONS
+
+
+def test_humaneval_is_found_in_problem_and_in_code(judge):
+    problem = load_humaneval()[2]
+    assert judge.judge(answer(good(problem.prompt + problem.canonical_solution)), "Python").reason == "contaminated"
+    verdict = judge.judge(answer(good(CODE["Python"], problem=problem.docstrings()[0])), "Python")
+    assert verdict.reason == "contaminated" and verdict.detail == "HumanEval/2 docstring"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        PROBLEM,
+        f"Problem: {PROBLEM}",
+        f"**Problem:** {PROBLEM}",
+        f"## Problem\n\n{PROBLEM}\n\n## Solution",
+        f"Problem: {PROBLEM}\n\n**Solution:**",
+        f"### Problem Statement\n{PROBLEM}",
+    ],
+)
+def test_headings_are_no_part_of_the_problem(judge, before):
+    assert judge.judge(answer(f"{before}\n\n```python\n{CODE['Python']}```"), "Python").text == f'"""{PROBLEM}\n"""\n\n{CODE["Python"]}'
+
+
+@pytest.mark.parametrize("fence", ["python", "Python", "py", "python3", "", "python title=a.py"])
+def test_fence_words(judge, fence):
+    assert judge.judge(answer(good(CODE["Python"], fence)), "Python").reason == ""
+    assert language_of_fence("c++") == "C++" and language_of_fence("brainfuck") is None
+
+
+def test_a_stop_text_may_have_taken_the_closing_fence_and_what_follows_the_block_is_left_out(judge):
+    for tail in ("", "```", "```\nThis adds one.\n```python\nprint(1)\n```"):
+        assert judge.judge(answer(f"Problem: {PROBLEM}\n```python\n{CODE['Python']}{tail}"), "Python").text == f'"""{PROBLEM}\n"""\n\n{CODE["Python"]}'
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map(str.strip).filter(bool))
+def test_any_statement_leaves_python_python(problem):
+    for code in ("x = 1", "from __future__ import annotations\nx = 1", '"""Own."""\nfrom __future__ import annotations\nx = 1', "#!/usr/bin/python\nx = 1"):
+        text = with_problem("Python", problem, code)
+        assert error_in("Python", text) is None, text
+        assert ast.unparse(ast.parse(text).body[-1]) == "x = 1"
+
+
+def test_first_lines_that_must_stay_first():
+    assert with_problem("Shell", "Echo.", "#!/bin/sh\necho").startswith("#!/bin/sh\n# Echo.\n")
+    assert with_problem("PHP", "Echo.", "<?php\necho 1;").startswith("<?php\n// Echo.\n")
+
+
+def test_duplicates_ignore_white_space():
+    assert (
+        Verdict("", "def f():\n  return 1").fingerprint
+        == Verdict("", "def f():\n\n\treturn  1\n").fingerprint
+        != Verdict("", "def g():\n  return 1").fingerprint
+    )

@@ -1,0 +1,60 @@
+"""kill -9 in the middle, run again: only what was in flight is asked twice."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+from megatron_snow.artifacts.documents import read_documents
+from megatron_snow.synthesis import SynthesizeSettings, synthesize
+from tests.synthesis.conftest import MODEL, answer_slowly, answer_well
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from megatron_snow.synthesis import SynthesizeSettings, synthesize
+synthesize(SynthesizeSettings.model_validate_json(sys.argv[1]), 1, Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_killed_twice_and_finished(serve, quality, work):
+    endpoint = serve(answer_slowly)
+    chosen = {"endpoints": [endpoint.url], "model": MODEL, "requests": 60, "concurrency": 5}
+    command = [sys.executable, "-c", PROGRAM, json.dumps(chosen), str(quality), str(work)]
+    for answered in (10, 25):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        journal, deadline = work / "journal.jsonl", time.monotonic() + 60
+        while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= answered):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    endpoint.behave = answer_well
+    counts = synthesize(SynthesizeSettings(**chosen), 1, quality, work)
+    asked = Counter(body["messages"][-1]["content"] for body in endpoint.asked)
+    assert counts["accepted"] == counts["answers"] == len(asked) == 60
+    assert sum(times - 1 for times in asked.values()) <= 2 * 5
+    lines = [json.loads(line) for line in (work / "journal.jsonl").read_text().splitlines()]
+    assert len({line["id"] for line in lines}) == len(lines) == 60
+
+    whole = work.with_name("whole")
+    whole.mkdir()
+    synthesize(SynthesizeSettings(**chosen), 1, quality, whole)
+    assert list(read_documents(work / "synthetic")) == list(read_documents(whole / "synthetic"))
+
+
+def test_another_sampling_prompt_or_seed_uses_no_old_answer(serve, quality, work):
+    endpoint = serve()
+    chosen = {"endpoints": [endpoint.url], "model": MODEL, "requests": 5, "concurrency": 2, "python_share": 1}
+    synthesize(SynthesizeSettings(**chosen), 1, quality, work)
+    own = work.with_name("own.txt")
+    own.write_text("=== user\nAnother one.\n```python\n<<seed>>\n```\n")
+    for changes, seed in (({"temperature": 0.1}, 1), ({"prompt": str(own)}, 1), ({"max_tokens": 99}, 1), ({}, 2)):
+        before = len(endpoint.asked)
+        synthesize(SynthesizeSettings(**(chosen | changes)), seed, quality, work)
+        assert len(endpoint.asked) - before == 5, changes
+    before = len(endpoint.asked)
+    synthesize(SynthesizeSettings(**(chosen | {"concurrency": 4, "timeout": 50})), 1, quality, work)
+    assert len(endpoint.asked) == before
