@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as hf_logging
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.fixtures import resolve
@@ -69,20 +72,29 @@ class SectionEncoder:
             probe, bare = (self._tokenizer("a", add_special_tokens=special).input_ids for special in (True, False))
         except Exception as error:  # the library raises whatever its parsers do: OSError, ValueError, KeyError, TypeError, AttributeError
             raise SnowError(f"annotate.encoder {name}: no usable fast tokenizer there ({_first_line(error)}); the folder must hold tokenizer.json") from error
-        if len(bare) != 1 or len(probe) < 2 or self._tokenizer.pad_token_id is None:
+        if len(probe) < 2 or len(bare) != 1 or bare[0] == self._tokenizer.unk_token_id or self._tokenizer.pad_token_id is None:
+            # transformers makes an empty tokenizer, all [UNK], of a folder that has none
             raise SnowError(
-                f"annotate.encoder {name}: its tokenizer is not a BERT-style one (it adds no special tokens, has no padding token, or knows no words)"
+                f"annotate.encoder {name}: no BERT-style tokenizer there (knows no word 'a', adds no special tokens or cannot pad); look at its tokenizer.json"
             )
         self._backend.no_truncation()
         self._backend.no_padding()
         at = probe.index(bare[0])
         self._before, self._after = probe[:at], probe[at + 1 :]
         try:
-            model = AutoModel.from_pretrained(folder, dtype=self.precision, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
+            model, report = _load_quietly(folder, self.precision)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise SnowError(
                 f"annotate.encoder {name} cannot be loaded ({_first_line(error)}); give a hub name or a folder with config.json and model.safetensors"
             ) from error
+        if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):  # BERT's pooler is not used
+            raise SnowError(
+                f"annotate.encoder {name} lacks the weights {', '.join(missing[:3])} ({len(missing)} in all): model.safetensors does not fit config.json"
+            )
+        if len(self._tokenizer) > model.config.vocab_size:
+            raise SnowError(
+                f"annotate.encoder {name}: its tokenizer has {len(self._tokenizer)} tokens, the model {model.config.vocab_size}; they do not belong together"
+            )
         self._model = model.eval().requires_grad_(False).to(self.device)
 
     @property
@@ -109,16 +121,21 @@ class SectionEncoder:
             result.append([self._before + tokens + self._after for tokens in found])
         return result
 
+    def padded(self, length: int) -> tuple[int, bool]:
+        """The length a section of ``length`` tokens is computed at, and whether it fills it."""
+        if length == self.section:
+            return length, True
+        step = self.section // LENGTHS
+        return (length // step + 1) * step, False
+
     def embed(self, sections: list[list[int]], progress: Callable[[int], None] = lambda _: None) -> np.ndarray:
         """Unit vectors, float32 [len(sections), width]; ``progress`` is told the number of sections of each batch done.
 
         Raises SnowError where the model returns anything but finite numbers.
         """
-        step = self.section // LENGTHS
         groups: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for index, tokens in enumerate(sections):
-            full = len(tokens) == self.section
-            groups[self.section if full else (len(tokens) // step + 1) * step, full].append(index)
+            groups[self.padded(len(tokens))].append(index)
         result = np.empty((len(sections), self.width), dtype=np.float32)
         for (length, full), members in sorted(groups.items()):
             rows = max(1, self._batch_tokens // length)
@@ -146,6 +163,19 @@ class SectionEncoder:
             weight = mask.unsqueeze(-1).float()
             pooled = (hidden * weight).sum(1) / weight.sum(1)
         return torch.nn.functional.normalize(pooled, dim=-1)[: len(sections)].cpu().numpy()
+
+
+def _load_quietly(folder: str, precision: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The model and what its loading missed, without the library's progress bar and report: what matters of it is checked."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return AutoModel.from_pretrained(folder, dtype=precision, use_safetensors=True, output_loading_info=True)
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _first_line(error: Exception) -> str:

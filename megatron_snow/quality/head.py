@@ -10,6 +10,7 @@ Scores are taken in float64 by one NumPy expression a row, so that they do not d
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,10 @@ import numpy as np
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.artifacts.settings import canonical_json
 from megatron_snow.quality.settings import HeadSettings
+
+_ABOUT = "annotator"  # key of the metadata
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,11 @@ class LinearHead:
         return np.add.reduceat(self.section_scores(vectors), np.concatenate(([0], np.cumsum(counts)[:-1]))) / counts
 
     def save(self, path: Path, about: dict[str, str]) -> None:
-        """Write the head with ``about`` (encoder, pooling, section) as metadata."""
+        """Write the head with ``about`` (encoder, pooling, section) as metadata, as one JSON value: the format does not keep the order of several."""
         from safetensors.numpy import save
 
-        write_atomically(path, save({"weight": self.weight.astype(np.float32)[None], "bias": np.array([self.bias], dtype=np.float32)}, metadata=about))
+        tensors = {"weight": self.weight.astype(np.float32)[None], "bias": np.array([self.bias], dtype=np.float32)}
+        write_atomically(path, save(tensors, metadata={_ABOUT: canonical_json(about)}))
 
 
 def load_head(path: Path) -> tuple[LinearHead, dict[str, str]]:
@@ -52,8 +57,8 @@ def load_head(path: Path) -> tuple[LinearHead, dict[str, str]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            return LinearHead(file.get_tensor("weight")[0], float(file.get_tensor("bias")[0])), file.metadata() or {}
-    except (OSError, SafetensorError, IndexError) as error:
+            return LinearHead(file.get_tensor("weight")[0], float(file.get_tensor("bias")[0])), json.loads(file.metadata()[_ABOUT])
+    except (OSError, SafetensorError, IndexError, KeyError, TypeError, ValueError) as error:
         raise SnowError(f"{path} is not an annotator's head ({error}); delete its folder and run annotate again") from error
 
 

@@ -6,6 +6,7 @@ depends on scores, ids and token counts only, not on sharding.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,8 @@ def select(scored: pa.Table, corpus_tokens: Mapping[str, float], budget: int) ->
     everything = sum(corpus_tokens.values())
     mask = np.zeros(len(order), dtype=bool)
     report: dict[str, dict[str, Any]] = {}
-    starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1]))) if len(codes) else np.empty(0, dtype=int)
-    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+    bounds = np.concatenate(([0], np.flatnonzero(np.diff(codes)) + 1, [len(codes)])) if len(codes) else np.zeros(1, dtype=int)
+    for start, end in itertools.pairwise(bounds):
         language, ranked = names[codes[start]], order[start:end]
         mix = corpus_tokens[language] / everything if everything else 0.0
         taken = ranked[: nearest_prefix(tokens[ranked], mix * budget)]

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from megatron_snow.artifacts.documents import read_documents
+from megatron_snow.quality.encoder import SectionEncoder
+from megatron_snow.quality.head import LinearHead
+from megatron_snow.quality.labelled import Example
+from megatron_snow.quality.scoring import Labelled, embed_labelled, score_tier
+from megatron_snow.tokens.encoder import load_tokenizer
+
+
+@pytest.fixture
+def encoder(settings):
+    """Windows of 64 files."""
+    return SectionEncoder(settings(batch_tokens=16))
+
+
+@pytest.fixture
+def head(encoder):
+    return LinearHead(np.random.default_rng(0).normal(size=encoder.width).astype(np.float32), 0.1)
+
+
+def test_parts_are_used_and_only_the_missing_computed(encoder, head, corpus, documents, tokenizer, tmp_path):
+    sample = frozenset(d["id"] for d in documents)
+    arguments = (encoder, head, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
+    first = score_tier(*arguments)
+    parts = sorted(tmp_path.rglob("*.parquet"))
+    assert len(parts) == -(-len(documents) // 64) >= 2
+    parts[0].unlink()
+    stamps = {part: part.stat().st_mtime_ns for part in parts if part.exists()}
+    assert score_tier(*arguments).equals(first)
+    assert parts[0].exists() and stamps == {part: part.stat().st_mtime_ns for part in stamps}
+
+
+def test_parts_of_another_head_are_not_used(encoder, head, corpus, documents, tokenizer, tmp_path):
+    sample = frozenset(d["id"] for d in documents[:5])
+    one = score_tier(encoder, head, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
+    other = score_tier(encoder, LinearHead(-head.weight, -head.bias), corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
+    np.testing.assert_allclose(one["score"].to_numpy() + other["score"].to_numpy(), 1, atol=1e-12)
+
+
+def test_an_empty_sample_is_an_empty_table(encoder, head, corpus, tokenizer, tmp_path):
+    assert score_tier(encoder, head, corpus / "standard", frozenset(), load_tokenizer(tokenizer), tmp_path).num_rows == 0
+
+
+def test_labelled_windows_resume_too(encoder, corpus, tmp_path):
+    files = [(Example(d["id"], d["repository"], d["language"], -1), d["text"]) for d in read_documents(corpus / "standard")][:70]
+    first = embed_labelled(encoder, files, len(files), tmp_path)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    sorted(tmp_path.rglob("*.safetensors"))[0].unlink()
+    again = embed_labelled(encoder, iter(files), len(files), tmp_path)
+    assert again.examples == first.examples and np.array_equal(again.vectors, first.vectors) and np.array_equal(again.counts, first.counts)
+
+
+def test_a_part_of_the_labelled_files_has_their_sections():
+    counts = np.array([1, 3, 2])
+    labelled = Labelled([], np.arange(6, dtype=np.float32)[:, None], counts)
+    vectors, found = labelled.part(np.array([True, False, True]))
+    assert vectors[:, 0].tolist() == [0, 4, 5] and found.tolist() == [1, 2]
