@@ -213,10 +213,16 @@ def run_many(programs: Iterable[str], workers: int, settings: SandboxSettings | 
                 future.cancel()
 
 
+def check_isolation() -> None:
+    """Raises SnowError, with what to do, where this machine cannot isolate a program."""
+    run("")
+
+
 def capabilities() -> Capabilities:
     """Try the sandbox on an empty program."""
+    call_filter = bool(seccomp.program())
     try:
-        run("")
+        check_isolation()
     except SnowError as error:
-        return Capabilities(False, str(error), bool(seccomp.program()))
-    return Capabilities(True, "", bool(seccomp.program()))
+        return Capabilities(False, str(error), call_filter)
+    return Capabilities(True, "", call_filter)

@@ -30,11 +30,6 @@ from megatron_snow.synthesis.settings import SynthesizeSettings
 from megatron_snow.synthesis.syntax import LANGUAGES
 
 
-def prompt_fingerprint(settings: SynthesizeSettings) -> str:
-    """sha256 of the prompt's file: an input of this arrow that the settings only name. Raises SnowError where it cannot be read."""
-    return load_prompt(settings.prompt).sha256
-
-
 def synthesize(settings: SynthesizeSettings, seed: int, quality: Path, work: Path) -> dict[str, Any]:
     """Ask for documents seeded by ``quality/high_quality`` and write those that pass. Goes on from ``work/journal.jsonl``. Returns counts.
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Tokens
 from megatron_snow.corpus.settings import DecontaminationSettings
+from megatron_snow.synthesis.prompt import load_prompt
 
 
 class LocalServerSettings(Settings):
@@ -87,6 +88,10 @@ class SynthesizeSettings(Settings):
         if not value:
             raise ValueError("no endpoint; name one like http://127.0.0.1:8000/v1")
         return value
+
+    def identity(self) -> dict[str, Any]:
+        """With the prompt's contents, which the settings only name. Raises SnowError where there is no such prompt."""
+        return super().identity() | {"prompt_sha256": load_prompt(self.prompt).sha256}
 
     @model_validator(mode="after")
     def _bounded(self) -> SynthesizeSettings:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_snow.sandbox import SandboxSettings, capabilities, run, run_many
+from megatron_snow.sandbox import SandboxSettings, capabilities, check_isolation, run, run_many
 
 QUICK = SandboxSettings(timeout=5, memory="256MiB", disk="8MiB", processes=16)
 
@@ -236,6 +236,7 @@ def test_a_machine_that_cannot_isolate_is_refused():
 
 
 def test_capabilities_of_this_machine():
+    check_isolation()
     found = capabilities()
     assert found.namespaces and found.reason == "" and found.call_filter
 

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.synthesis import SynthesizeSettings
 from megatron_snow.synthesis.prompt import load_prompt, packaged
 from megatron_snow.synthesis.syntax import LANGUAGES
 
@@ -55,3 +56,16 @@ def test_broken_prompts(tmp_path, content, complaint):
 def test_unknown_prompt_names_what_there_is():
     with pytest.raises(SnowError, match=r"no prompt 'fiel'.*file, file_small"):
         load_prompt("fiel")
+
+
+def test_a_prompt_that_changed_is_another_arrow(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("=== user\n<<seed>>\n")
+    settings = SynthesizeSettings(prompt=str(path))
+    before = settings.identity()
+    assert before == SynthesizeSettings(prompt=str(path), concurrency=7, endpoints=["http://elsewhere/v1"]).identity()
+    path.write_text("=== user\nWrite like <<seed>>\n")
+    assert settings.identity() != before
+    path.unlink()
+    with pytest.raises(SnowError, match="no prompt"):
+        settings.identity()
