@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from megatron_snow.report.html import Child, Markup, tag
+from megatron_snow.report.html import Child, Markup, join, tag
 
 _SAMPLE_LINES = 24  # of a sample file (ours: one screen of a phone)
 _SAMPLE_CHARACTERS = 1_600  # ours: minified code has no lines
@@ -61,11 +61,11 @@ def table(head: Sequence[Child], rows: Iterable[Sequence[Child]], texts: int = 1
             [tag("th", cell, scope="row") if index == 0 else tag("td", cell, class_="t" if index < texts else "n") for index, cell in enumerate(cells)],
         )
 
-    return tag(
+    # The caption stands outside: inside it would scroll away with the table.
+    scrolled = tag(
         "div",
         tag(
             "table",
-            tag("caption", caption) if caption else None,
             tag("thead", tag("tr", [tag("th", cell, class_=None if index < texts else "n", scope="col") for index, cell in enumerate(head)])),
             tag("tbody", [line(row) for row in rows]),
             tag("tfoot", line(foot)) if foot else None,
@@ -73,6 +73,7 @@ def table(head: Sequence[Child], rows: Iterable[Sequence[Child]], texts: int = 1
         class_="scroll",
         tabindex=0,
     )
+    return join(tag("p", caption, class_="note") if caption else None, scrolled)
 
 
 def bars(rows: Iterable[tuple[Child, float, Child]], whole: float, tint: int = 1) -> Markup:

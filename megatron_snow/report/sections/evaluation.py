@@ -31,9 +31,9 @@ def section(road: RoadView) -> Section:
     last = results[list(results)[-1]]
     body: list[Child] = [
         tag("h3", "Bits per byte: how many bits the model needs for a byte of code it has not seen; lower is better"),
-        grid([_bits_plot(results), _bits_table(results)], "plots half"),
+        grid([_bits_plot(results), tag("div", _bits_table(results))], "plots half"),
         tag("h3", "HumanEval, greedy pass@1"),
-        grid([_humaneval_table(results), _paper_table()], "plots half"),
+        grid([tag("div", _humaneval_table(results)), tag("div", _paper_table())], "plots half"),
         _reasons(results),
     ]
     return Section("evaluation", "Evaluation by phase", _lead(results, last), body)
