@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.tokens.special import FILE_SEPARATOR
+from megatron_snow.tokens.special import END_OF_TEXT, FILE_SEPARATOR
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class LanguageModel:
     positions: int
     """Longest input in tokens."""
     prefix: tuple[int, ...]
-    """Ids before every text, as before a training document: end of text, then the file separator where the tokenizer has
-    one (StarCoder2's format, ours too); else begin of text."""
+    """Ids before every text, as before a training document: end of text and file separator where the tokenizer has
+    StarCoder2's special tokens, as ours do; else begin of text."""
     ends: frozenset[int]
     """Ids that end a text."""
 
@@ -76,7 +76,8 @@ def load(folder: Path, dtype: Literal["bf16", "fp32"]) -> LanguageModel:
 
 
 def _prefix(tokenizer: Any) -> tuple[int, ...]:
-    if (separator := tokenizer.get_vocab().get(FILE_SEPARATOR)) is not None and tokenizer.eos_token_id is not None:
-        return (tokenizer.eos_token_id, separator)
+    known = tokenizer.get_vocab()
+    if END_OF_TEXT in known and FILE_SEPARATOR in known:
+        return (known[END_OF_TEXT], known[FILE_SEPARATOR])
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return () if start is None else (start,)
