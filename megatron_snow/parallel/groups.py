@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.utils import get_batch_on_this_cp_rank
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous as meet
 
 from megatron_snow.parallel.backend import Backend
 from megatron_snow.parallel.settings import Layout
@@ -34,13 +36,16 @@ class Place:
         return self.rank == 0
 
 
-def open_groups(layout: Layout, backend: Backend, rank: int, world: int, rendezvous: str, timeout_seconds: float) -> Place:
+def open_groups(layout: Layout, backend: Backend, rank: int, world: int, rendezvous: str, timeout_seconds: float, purpose: str = "") -> Place:
     """Join ``world`` processes at ``rendezvous`` (``file://...`` or ``env://``) and open the groups of ``layout``.
 
-    ``timeout_seconds`` bounds every collective: a lost peer ends the run instead of hanging it.
+    ``timeout_seconds`` bounds every collective: a lost peer ends the run instead of hanging it. ``purpose`` must differ
+    between the times a process does this: torchrun keeps one store for the whole job, with the addresses of closed groups.
     """
     timeout = datetime.timedelta(seconds=timeout_seconds)
-    dist.init_process_group(backend.communication, init_method=rendezvous, rank=rank, world_size=world, timeout=timeout)
+    store, _, _ = next(meet(rendezvous, rank, world, timeout=timeout))
+    store.set_timeout(timeout)
+    dist.init_process_group(backend.communication, store=PrefixStore(purpose, store), rank=rank, world_size=world, timeout=timeout)
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,

@@ -23,7 +23,7 @@ from megatron_snow.parallel.settings import Layout
 from megatron_snow.training.batches import Batch
 from megatron_snow.training.settings import PhaseSettings, TrainSettings
 
-_REMEDY = "lower learning_rate.peak or lengthen its warmup, and run again to go on from the last checkpoint"
+_REMEDY = "lower learning_rate.peak or lengthen its warmup"
 
 
 class Engine:
@@ -33,6 +33,7 @@ class Engine:
         self, train: TrainSettings, phase: PhaseSettings, model: ModelSettings, vocabulary: int, layout: Layout, backend: Backend, place: Place
     ) -> None:
         self.phase, self.backend, self.place = phase, backend, place
+        self.weight_decay = train.optimizer.weight_decay
         self.config = transformer_config(model, layout, backend, train.precision, train.recompute)
         self.chunks = build_chunks(self.config, model, vocabulary, phase.sequence, layout, backend)
         """The bare models, for initialisation and checkpoints."""
@@ -50,18 +51,17 @@ class Engine:
         ``number`` names the step in messages (1 is the first).
 
         Raises:
-            SnowError: on every rank, where the loss or the gradient is not finite; the weights are then those before the step.
+            SnowError: on every rank, where the loss or the gradient is not finite.
         """
         for chunk in self.wrapped:
             chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         loss, stopping = self._agree(self._run(batches, forward_only=False), stop)
         if not math.isfinite(loss):
-            raise SnowError(
-                f"the loss is {loss} at step {number}: lower learning_rate.peak or lengthen its warmup, and run again to go on from the last checkpoint"
-            )
+            raise SnowError(f"the loss is {loss} at step {number}: {_REMEDY}")
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_mult", 1.0)
+            group["lr"] = rate
+            group["weight_decay"] = self.weight_decay * group["wd_mult"]  # 0 for norms: megatron's own scheduler applies it, nothing else does
         _, norm, _ = self.optimizer.step()
         if not math.isfinite(norm):
             raise SnowError(f"the gradient norm is {norm} at step {number}: {_REMEDY}")

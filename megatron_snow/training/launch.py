@@ -45,9 +45,11 @@ def launch(spec: RunSpec, processes: int) -> None:
     path.write_text(spec.model_copy(update={"rendezvous": f"file://{folder.absolute() / 'meeting'}"}).model_dump_json())
     command = [sys.executable, "-W", "ignore", "-m", "megatron_snow.training.nursery", str(path), str(processes)]
     nursery = subprocess.Popen(command, env=_environment(spec.threads), stdin=subprocess.PIPE)
-    with _forwarding(nursery):
+    with nursery, _forwarding(nursery):  # leaving the first closes the pipe that the ranks hang on
         code = nursery.wait()
     codes = folder / "codes.json"
+    if code == -signal.SIGKILL:
+        raise SnowError(f"phase {spec.phase} was killed (often for a lack of memory): run the same command again to go on from the last checkpoint")
     if not codes.exists():
         raise RuntimeError(f"the process that starts the ranks ended with {code} before they did; its message is above")
     _judge(folder, {int(rank): code for rank, code in json.loads(codes.read_text()).items()}, spec.phase)

@@ -15,10 +15,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 
 from megatron_snow.parallel.backend import has_cuda_driver
-from megatron_snow.training.signals import STOPPING
+from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
 from megatron_snow.training.worker import BUG, FINISHED, STOPPED, RankNumbers, run_and_report
 
@@ -28,24 +27,19 @@ _POLL = 0.05  # seconds between looks at the ranks (ours)
 
 def main() -> None:
     """Start the ranks and wait for the last of them."""
+    stop = StopSignal()
+    stop.listen()  # from here on, through the import: the ranks inherit what was heard before the fork
     path, processes = Path(sys.argv[1]), int(sys.argv[2])
     spec = RunSpec.model_validate_json(path.read_bytes())
     if not has_cuda_driver():
         importlib.import_module("megatron_snow.training.loop")
-    ranks = {_fork(spec, RankNumbers(number, processes, number), path.parent): number for number in range(processes)}
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        for pid in ranks:
-            _signal(pid, signal.SIGTERM)
-
-    for number in STOPPING:
-        signal.signal(number, forward)
+    ranks = {_fork(spec, RankNumbers(number, processes, number), path.parent, stop): number for number in range(processes)}
     _end_with_launcher()
-    codes = _wait(dict(ranks))
+    codes = _wait(ranks, stop)
     (path.parent / "codes.json").write_text(json.dumps(codes))
 
 
-def _fork(spec: RunSpec, numbers: RankNumbers, folder: Path) -> int:
+def _fork(spec: RunSpec, numbers: RankNumbers, folder: Path, stop: StopSignal) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -56,7 +50,7 @@ def _fork(spec: RunSpec, numbers: RankNumbers, folder: Path) -> int:
             os.dup2(log, 1)
             os.dup2(log, 2)
         _end_with_launcher()
-        code = run_and_report(spec, numbers, folder)
+        code = run_and_report(spec, numbers, folder, stop)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -74,8 +68,8 @@ def _end_with_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _wait(running: dict[int, int]) -> dict[int, int]:
-    """Rank -> exit code, negative for a signal; after a failure the others get ``_GRACE`` seconds."""
+def _wait(running: dict[int, int], stop: StopSignal) -> dict[int, int]:
+    """Rank -> exit code, negative for a signal. A stop is passed on; after a failure the others get ``_GRACE`` seconds."""
     codes: dict[int, int] = {}
     deadline: float | None = None
     while running:
@@ -85,6 +79,10 @@ def _wait(running: dict[int, int]) -> dict[int, int]:
             if deadline is None and not {*codes.values()} <= {FINISHED, STOPPED}:
                 deadline = time.monotonic() + _GRACE
             continue
+        if stop.requested:
+            stop.requested = False
+            for left in running:
+                _signal(left, signal.SIGTERM)
         if deadline is not None and time.monotonic() > deadline:
             for left in running:
                 _signal(left, signal.SIGKILL)

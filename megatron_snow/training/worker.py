@@ -59,17 +59,15 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
     from megatron_snow.parallel.groups import close_groups, open_groups
     from megatron_snow.training.loop import run_phase
 
-    place = open_groups(spec.layout, backend, numbers.rank, numbers.world, spec.rendezvous, spec.train.timeout)
+    place = open_groups(spec.layout, backend, numbers.rank, numbers.world, spec.rendezvous, spec.train.timeout, purpose=spec.phase)
     backend.seed(spec.seed)
     finished = run_phase(spec, backend, place, stop) == spec.settings.steps
     close_groups()
     return finished
 
 
-def run_and_report(spec: RunSpec, numbers: RankNumbers, reports: Path) -> int:
+def run_and_report(spec: RunSpec, numbers: RankNumbers, reports: Path, stop: StopSignal) -> int:
     """Run a rank to its exit code; an error goes into ``reports``."""
-    stop = StopSignal()
-    stop.listen()
     try:
         return FINISHED if run_rank(spec, numbers, stop) else STOPPED
     except Exception as error:
@@ -85,7 +83,9 @@ def main() -> int:
     numbers = numbers_from_environment()
     if numbers is None:
         raise SnowError("this is one rank of a run: start it with torchrun or srun, or use `snow train`")
-    code = run_and_report(RunSpec.model_validate_json(path.read_bytes()), numbers, path.parent)
+    stop = StopSignal()
+    stop.listen()
+    code = run_and_report(RunSpec.model_validate_json(path.read_bytes()), numbers, path.parent, stop)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # an orderly exit would wait for peers that may hang in a collective

@@ -25,7 +25,7 @@ def train(tokens: Path, tokenizer: Path, work: Path, **changes: Any) -> dict[str
         "settings": small.train(), "phase": "general", "model": small.MODEL, "layout": Layout(), "seed": 7,
         "tokens": tokens, "tokenizer": tokenizer, "previous": None, "work": work,
     }  # fmt: skip
-    work.mkdir(exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     return train_phase(**(arguments | changes))
 
 
@@ -90,13 +90,17 @@ JOIN = """
 import sys
 from pathlib import Path
 from megatron_snow.parallel.settings import Layout
+from tests.training import small
 from tests.training.test_phase import train
 tokens, tokenizer, work = map(Path, sys.argv[1:])
-print(train(tokens, tokenizer, work, layout=Layout(tensor=2))["loss"])
+settings = small.train(phases={"general": small.phase(2), "continued": small.phase(2)})
+layout = Layout(tensor=2)
+train(tokens, tokenizer, work / "general", settings=settings, layout=layout)
+print(train(tokens, tokenizer, work / "continued", settings=settings, layout=layout, phase="continued", previous=work / "general")["loss"])
 """
 
 
-def test_under_torchrun_the_processes_join(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_under_torchrun_the_processes_join_phase_after_phase(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     script = tmp_path / "join.py"
     script.write_text(JOIN)
     command = [
@@ -115,4 +119,4 @@ def test_under_torchrun_the_processes_join(tokens: Path, tokenizer: Path, tmp_pa
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     losses = {float(line) for line in done.stdout.split()}
-    assert losses == {read_rows(tmp_path / "work" / METRICS)[-1]["loss"]}
+    assert losses == {read_rows(tmp_path / "work" / "continued" / METRICS)[-1]["loss"]}
