@@ -48,19 +48,19 @@ class ShardedWriter:
 
     def _start(self, path: Path, shapes: Mapping[str, tuple[int, ...]], item: str) -> None:
         header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-        offset = 0
+        begins: dict[str, int] = {}
+        end = 0
         for name, shape in shapes.items():
-            header[name] = {"dtype": item, "shape": list(shape), "data_offsets": [offset, offset + self._sizes[name]]}
-            offset += self._sizes[name]
+            begins[name], end = end, end + self._sizes[name]
+            header[name] = {"dtype": item, "shape": list(shape), "data_offsets": [begins[name], end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # the data starts aligned, so that it can be mapped
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         self._files.append(file)
         start = 8 + len(text)
         os.pwrite(file, len(text).to_bytes(8, "little") + text, 0)
-        os.truncate(file, start + offset)
-        for name in shapes:
-            self._places[name] = (file, start + header[name]["data_offsets"][0])  # type: ignore[index]
+        os.truncate(file, start + end)
+        self._places |= {name: (file, start + begin) for name, begin in begins.items()}
 
     @property
     def missing(self) -> list[str]:
