@@ -1,7 +1,7 @@
 """Texts to token ids in bulk: flat arrays in and out, no Python object per token.
 
 An ``EncoderSpec`` is what travels to worker processes (a few MB at most); ``build`` makes the encoder there without
-importing transformers. Hugging Face ``tokenizers`` is the reference for byte-level BPE.
+importing transformers. Hugging Face ``tokenizers`` is the reference; ``fast`` may stand in for it (see there).
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Lengths]:
         """The ids of all texts one after another [sum of lengths], and the number of each [texts]."""
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text."""
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
     """A tokenizer as data.
 
-    ``model`` is the text of a ``tokenizer.json`` (``hugging_face``) or a serialized model (``sentencepiece``).
+    ``model`` is the text of a ``tokenizer.json`` or, for ``sentencepiece``, a serialized model.
     ``as_text``: special tokens spelled out in a text are text. ``add_special_tokens``: what the tokenizer's
-    post-processor puts around every text (a Llama's <s>) is added. Both concern ``hugging_face`` only.
+    post-processor puts around every text (a Llama's <s>) is added. Neither concerns ``sentencepiece``.
     """
 
-    kind: Literal["hugging_face", "sentencepiece"]
+    kind: Literal["hugging_face", "fast", "sentencepiece"]
     model: str | bytes
     as_text: bool = True
     add_special_tokens: bool = False
@@ -49,6 +52,10 @@ class EncoderSpec:
         """The encoder."""
         if self.kind == "sentencepiece":
             return SentencePieceEncoder(self)
+        if self.kind == "fast":
+            from megatron_snow.tokens.fast import FastEncoder
+
+            return FastEncoder(self)
         return HuggingFaceEncoder(self)
 
 
@@ -91,6 +98,10 @@ class SentencePieceEncoder:
         found = [self._processor.encode_as_ids(text) for text in texts]
         lengths = np.fromiter(map(len, found), np.int64, len(found))
         return np.fromiter(itertools.chain.from_iterable(found), np.uint32, int(lengths.sum())), lengths
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text."""
+        return [len(self._processor.encode_as_ids(text)) for text in texts]
 
 
 def batches(texts: Sequence[str]) -> list[list[str]]:
@@ -146,10 +157,16 @@ def load_tokenizer(folder: Path) -> CodeTokenizer:
     return CodeTokenizer(folder, EncoderSpec("hugging_face", text), tokenizer.get_vocab_size(with_added_tokens=True), special)
 
 
-def count_tokens(tokenizer: Path | HuggingFaceEncoder, texts: Sequence[str]) -> list[int]:
+def count_tokens(tokenizer: Path | Encoder, texts: Sequence[str]) -> list[int]:
     """How many tokens each text has as a file's content, without any special token.
 
-    ``tokenizer``: the tokenizer arrow's folder, or, to load it once for many calls, ``load_tokenizer(folder).spec.build()``.
+    ``tokenizer``: the tokenizer arrow's folder, or, to load it once for many calls, ``counting_encoder(folder)``.
     """
-    encoder = HuggingFaceEncoder(load_tokenizer(tokenizer).spec) if isinstance(tokenizer, Path) else tokenizer
-    return encoder.count(texts)
+    return (counting_encoder(tokenizer) if isinstance(tokenizer, Path) else tokenizer).count(texts)
+
+
+def counting_encoder(folder: Path) -> Encoder:
+    """The fastest encoder there is for the tokenizer in ``folder``."""
+    from megatron_snow.tokens.fast import with_engine
+
+    return with_engine(load_tokenizer(folder).spec, "auto").build()

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import say
@@ -16,6 +16,7 @@ from megatron_snow.artifacts.units import format_count
 from megatron_snow.tokens.given import GPT2, HUGGING_FACE, SENTENCEPIECE, TYPES, given_tokenizer
 from megatron_snow.tokens.inspection import inspect_dataset, merge_datasets, verify_dataset
 from megatron_snow.tokens.preprocess import PreprocessOptions, preprocess
+from megatron_snow.tokens.settings import Engine
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,6 +83,12 @@ def preprocess_parser() -> argparse.ArgumentParser:
     write.add_argument("--output-prefix", required=True, type=Path, metavar="PREFIX", help="path without suffix; its folder must exist")
     work = parser.add_argument_group("work")
     work.add_argument("--workers", type=_positive, help="processes that encode (default: one for each CPU)")
+    work.add_argument(
+        "--engine",
+        choices=get_args(Engine),
+        default="auto",
+        help="ours, not Megatron-LM's: what encodes; fast is checked against the reference as it runs (default: auto)",
+    )
     work.add_argument(
         "--partitions",
         type=_positive,

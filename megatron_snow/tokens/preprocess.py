@@ -26,10 +26,12 @@ from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import Settings
 from megatron_snow.artifacts.units import format_count
 from megatron_snow.tokens.encoder import BATCH, Ids, Lengths
+from megatron_snow.tokens.fast import with_engine
 from megatron_snow.tokens.given import GivenTokenizer, fingerprint_text
 from megatron_snow.tokens.indexed import IndexedDataset, bin_path, idx_path, token_dtype
 from megatron_snow.tokens.inputs import expand, read_rows
 from megatron_snow.tokens.pool import cpus, encode_stream
+from megatron_snow.tokens.settings import Engine
 from megatron_snow.tokens.writer import IndexedWriter, Written, write_checksums
 
 
@@ -45,6 +47,7 @@ class PreprocessOptions:
     partitions: int = 1
     keep_sequential_samples: bool = False
     log_interval: int = 1000
+    engine: Engine = "auto"
     commit_bytes: int = 2**28
     """Characters of text between two points a killed run can go on from (ours: some seconds to a minute of work)."""
 
@@ -138,6 +141,7 @@ def _encode(options: PreprocessOptions, tokenizer: GivenTokenizer, files: list[P
     dtype = token_dtype(tokenizer.vocabulary)
     end = tokenizer.end_of_document if options.append_eod else None
     rows, pending = progress.rows, 0
+    spec = with_engine(tokenizer.spec, options.engine)
     log = _Log(options.log_interval, rows)
     with ExitStack() as stack:
         writers = {
@@ -145,7 +149,7 @@ def _encode(options: PreprocessOptions, tokenizer: GivenTokenizer, files: list[P
             for key in options.json_keys
             for lane in range(options.lanes)
         }
-        for ids, lengths, batch in encode_stream(tokenizer.spec, _batches(options, files, progress), options.workers or cpus()):
+        for ids, lengths, batch in encode_stream(spec, _batches(options, files, progress), options.workers or cpus()):
             for row in _rows(ids, lengths, batch.shapes, end):
                 lane = rows % options.lanes
                 for key, (tokens, sentences) in zip(options.json_keys, row, strict=True):

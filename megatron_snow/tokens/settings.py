@@ -11,6 +11,7 @@ from megatron_snow.artifacts.units import Bytes
 from megatron_snow.tokens.special import SPECIAL_TOKENS
 
 Grouping = Literal["language_repository", "repository", "file"]
+Engine = Literal["auto", "reference", "fast"]
 SMALLEST = 256 + len(SPECIAL_TOKENS)  # every byte and every special token has an id of its own
 
 
@@ -65,6 +66,9 @@ class TokenizeSettings(Settings):
     """A shard is closed with the document that brings its .bin to this size."""
     workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
     """Processes that encode; the default is one for each CPU this process may use. Changes nothing in the result."""
+    engine: Annotated[Engine, RUNTIME] = "auto"
+    """What encodes: ``reference`` is Hugging Face tokenizers, ``fast`` the optional package fastokens, checked against the
+    reference as it runs, ``auto`` the fast one where it is installed and agrees. Changes nothing in the result."""
 
     def of(self, tier: str) -> TierFormat:
         """The format of a tier."""

@@ -30,6 +30,7 @@ from megatron_snow.artifacts.progress import Progress
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import Settings
 from megatron_snow.tokens.encoder import BATCH, CodeTokenizer, Ids, Lengths, load_tokenizer
+from megatron_snow.tokens.fast import with_engine
 from megatron_snow.tokens.grouping import Position, TrainingDocument, gather_repositories, training_documents
 from megatron_snow.tokens.indexed import token_dtype
 from megatron_snow.tokens.pool import cpus, encode_stream
@@ -153,7 +154,7 @@ def _encode(
 
     dtype = token_dtype(code.vocabulary)
     pieces: list[npt.NDArray[Any]] = []
-    for piece in _pieces(encode_stream(code.spec, batches(), settings.workers or cpus())):
+    for piece in _pieces(encode_stream(with_engine(code.spec, settings.engine), batches(), settings.workers or cpus())):
         pieces.append(piece)
         tier, document = waiting[0]
         if len(pieces) == len(document.files) + document.with_metadata:
