@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from megatron_snow.report.html import Child, Markup, join, tag
 from megatron_snow.report.numbers import axis_number
 from megatron_snow.report.scale import PhaseScale, Scale, fit, thin
 
-WIDTH, HEIGHT = 400, 234  # canvas units; ours: 12-unit text is 11 px on a 390 px phone and 12 to 13 px on a desktop
+WIDTH, HEIGHT = 400, 234  # canvas units; ours: with 11.5-unit text (style.css) labels are 9 px or more on a 390 px phone
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 390, 20, 200  # the plotting area
+_MARKED = 60  # points of a curve that are shown as dots too (ours: more would be a thick line)
 _COLOURS = 8  # of style.css: --s1 ... --s8
 
 Points = Sequence[tuple[float, float]]
@@ -25,7 +27,10 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: points in the order they are joined, a colour of the palette (1 to 8; 0 is grey), the phase they lie in."""
+    """One curve: points in the order they are joined, a colour of the palette (1 to 8; 0 is grey).
+
+    In a chart over phases, x counts tokens from the start of ``phase``, or from the start of all where that is None.
+    """
 
     name: str
     points: Points
@@ -52,7 +57,7 @@ def figure(title: str, drawing: Markup, note: Child = None, legend: Iterable[tup
 
 
 def phase_chart(label: str, lines: Sequence[Line], phases: Sequence[tuple[str, float]], zero: bool = False) -> Markup:
-    """Curves over the tokens of the phases (name, tokens), each point (tokens into the line's phase, value)."""
+    """Curves over the tokens of the phases (name, tokens), points (tokens, value)."""
     across = PhaseScale.over(phases, _LEFT, _RIGHT)
     up = fit((y for line in lines for _, y in line.points), _BOTTOM, _TOP, zero)
     bands = [
@@ -69,7 +74,7 @@ def phase_chart(label: str, lines: Sequence[Line], phases: Sequence[tuple[str, f
         for index, (x, end) in enumerate(zip(places, ends, strict=False))
     ]
     axis = "tokens seen (panels not to one scale)" if across.uneven else "tokens seen"
-    curves = [_curve(line, lambda x, line=line: across(line.phase or "", x), up) for line in lines]  # type: ignore[misc]
+    curves = [_curve(line, across.total if line.phase is None else partial(across, line.phase), up) for line in lines]
     return _svg(label, bands, _rows(up), labels, curves, _text((_LEFT + _RIGHT) / 2, HEIGHT - 2, axis, "middle"))
 
 
@@ -153,7 +158,7 @@ def _curve(line: Line, across: Callable[[float], float], up: Scale) -> Markup:
         elif runs[-1]:
             runs.append([])
     path = "".join("M" + "L".join(place[point] for point in thin(run)) for run in runs if len(run) > 1)
-    dots = finite if line.marks else [run[0] for run in runs if len(run) == 1]
+    dots = finite if line.marks and len(finite) <= _MARKED else [run[0] for run in runs if len(run) == 1]
     return join(
         tag("path", tag("title", line.name), d=path, class_=f"line c{line.colour}" + (" dashed" if line.dashed else "")) if path else None,
         [

@@ -76,6 +76,11 @@ class PhaseScale:
         scale = next(panel.scale for panel in self.panels if panel.name == phase)
         return scale(scale.low + tokens)
 
+    def total(self, tokens: float) -> float:
+        """Where ``tokens`` since the start of the first phase is drawn."""
+        scale = next((panel.scale for panel in self.panels if tokens <= panel.scale.high), self.panels[-1].scale)
+        return scale(tokens)
+
     @property
     def uneven(self) -> bool:
         """Whether panels are not to one scale."""

@@ -19,7 +19,9 @@ _ONE_LINE = 100  # characters of a list of scalars on one line (ours)
 
 @dataclass(frozen=True)
 class Absent:
-    """Marks a place for which no default is known."""
+    """A place that the defaults do not have: a field that must be given, or something ``added`` to what would be there."""
+
+    added: bool
 
 
 @dataclass(frozen=True)
@@ -32,25 +34,33 @@ class RecipeLine:
 
 
 def recipe_lines(value: Any, default: Any, depth: int = 0) -> Iterator[RecipeLine]:
-    """Lines for a JSON-able tree, beside the tree of its defaults."""
+    """Lines for a JSON-able tree, beside the tree of its defaults.
+
+    What a section (depth 0) has no default for must be given; below that, what the default lacks was added.
+    """
     for key, item in value.items():
-        known = default.get(key, Absent()) if isinstance(default, dict) else Absent()
+        known = default.get(key, Absent(added=depth > 1)) if isinstance(default, dict) else default if isinstance(default, Absent) else Absent(added=True)
         yield from _entry(f"{'  ' * depth}{_scalar(key)}:", item, known, depth)
 
 
 def _entry(head: str, item: Any, known: Any, depth: int) -> Iterator[RecipeLine]:
-    changed = not isinstance(known, Absent) and item != known
+    changed = known.added if isinstance(known, Absent) else item != known
     if isinstance(item, dict) and item:
-        yield RecipeLine(head)
+        yield RecipeLine(head, changed and not isinstance(known, dict))
         yield from recipe_lines(item, known, depth + 1)
     elif isinstance(item, list) and item and not _fits(item):
         yield RecipeLine(head, changed)
         for one in item:
             yield from _item(one, changed, depth + 1)
     else:
-        hint = f"  # {format_count(item)}" if isinstance(item, int) and not isinstance(item, bool) and item >= _HINT_FROM else ""
-        was = f"  # default {_scalar(known)}" if changed and not isinstance(known, dict | list) else ""
+        hint = f"  # {spelt}" if (spelt := _spelt(item)) else ""
+        was = f"  # default {_spelt(known) or _scalar(known)}" if changed and not isinstance(known, dict | list | Absent) else ""
         yield RecipeLine(f"{head} {_scalar(item)}", changed, hint + was)
+
+
+def _spelt(value: Any) -> str:
+    """500000000000 -> ``500B``; nothing for what is read at a glance."""
+    return format_count(value) if isinstance(value, int) and not isinstance(value, bool) and value >= _HINT_FROM else ""
 
 
 def _item(one: Any, changed: bool, depth: int) -> Iterator[RecipeLine]:
@@ -58,9 +68,9 @@ def _item(one: Any, changed: bool, depth: int) -> Iterator[RecipeLine]:
     if not isinstance(one, dict) or not one:
         yield RecipeLine(f"{'  ' * depth}- {_scalar(one)}", changed)
         return
-    for index, line in enumerate(recipe_lines(one, Absent(), depth + 1)):
+    for index, line in enumerate(recipe_lines(one, Absent(added=changed), depth + 1)):
         text = f"{'  ' * depth}- {line.text.lstrip()}" if index == 0 else line.text
-        yield RecipeLine(text, changed, line.hint)
+        yield RecipeLine(text, line.changed, line.hint)
 
 
 def _fits(items: list[Any]) -> bool:

@@ -46,6 +46,10 @@ def test_the_papers_last_phase_is_visible() -> None:
     scale = PhaseScale.over([("general", 500e9), ("continued", 50e9), ("enhanced", 5e9)], 0, 400)
     assert scale("enhanced", 5e9) - scale("enhanced", 0) > 50
     assert scale.uneven
+    # Counting from the start of all phases leads to the same places.
+    assert [scale.total(tokens) for tokens in (0, 500e9, 520e9, 555e9)] == pytest.approx(
+        [scale("general", 0), scale("continued", 0), scale("continued", 20e9), scale("enhanced", 5e9)]
+    )
     assert not PhaseScale.over([("a", 1e9), ("b", 1e9)], 0, 400).uneven
 
 

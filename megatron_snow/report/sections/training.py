@@ -58,7 +58,12 @@ def _lead(metrics: Metrics, phases: Sequence[tuple[str, float]]) -> str:
 
 
 def _values(rows: Sequence[MetricsRow], pick: Callable[[MetricsRow], float | None]) -> list[tuple[float, float]]:
-    return [(float(row.tokens), value if (value := pick(row)) is not None else float("nan")) for row in rows]
+    return [(float(row.tokens), _number(pick(row))) for row in rows]
+
+
+def _number(value: float | None) -> float:
+    """NaN for what was not finite when it was written."""
+    return float("nan") if value is None else value
 
 
 def _curve(
@@ -95,11 +100,13 @@ def _validation(validation: Mapping[str, Sequence[ValidationRow]], phases: Seque
     if not named:
         return figure("Validation loss", missing("validation rows", "The train artefacts hold no validation.jsonl."))
     tiers = sorted(named, key=lambda tier: (list(TIER_COLOURS).index(tier) if tier in TIER_COLOURS else len(TIER_COLOURS), tier))
-    lines = []
-    for tier in tiers:
-        for phase, _ in phases:
-            points = [(float(row.tokens), row.loss if row.loss is not None else float("nan")) for row in validation.get(phase, []) if row.tier == tier]
-            lines.append(Line(f"{words(tier)}, {phase}", points, TIER_COLOURS.get(tier, 0), phase, marks=True))
+    # One curve through all phases: they hand on the weights, so the loss on the same samples goes on where it was.
+    starts, done = {}, 0.0
+    for phase, tokens in phases:
+        starts[phase] = done
+        done += tokens
+    rows = [(starts[phase] + row.tokens, row) for phase in starts for row in validation.get(phase, [])]
+    lines = [Line(words(tier), [(x, _number(row.loss)) for x, row in rows if row.tier == tier], TIER_COLOURS.get(tier, 0), marks=True) for tier in tiers]
     legend = [(words(tier), TIER_COLOURS.get(tier, 0)) for tier in tiers]
     note = "nats a token; heldout was never trained on, the others show how far the model has fitted them"
     return figure("Validation loss by tier", phase_chart("validation loss by tier over tokens", lines, phases), note, legend)
