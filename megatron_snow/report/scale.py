@@ -61,12 +61,9 @@ class PhaseScale:
     @classmethod
     def over(cls, phases: Sequence[tuple[str, float]], start: float, end: float) -> PhaseScale:
         """Panels for (name, tokens) in order, from ``start`` to ``end`` on the canvas."""
-        total = sum(tokens for _, tokens in phases) or 1.0
-        least = min(_NARROWEST, 1 / max(len(phases), 1))
-        shares = [max(tokens / total, least) for _, tokens in phases]
         panels, left, done = [], start, 0.0
-        for (name, tokens), part in zip(phases, shares, strict=True):
-            right = left + part / sum(shares) * (end - start)
+        for (name, tokens), part in zip(phases, _widths([tokens for _, tokens in phases]), strict=True):
+            right = left + part * (end - start)
             panels.append(Panel(name, Scale(done, done + (tokens or 1.0), left, right)))
             left, done = right, done + tokens
         return cls(tuple(panels))
@@ -86,6 +83,20 @@ class PhaseScale:
         """Whether panels are not to one scale."""
         rates = [(panel.scale.end - panel.scale.start) / (panel.scale.high - panel.scale.low) for panel in self.panels]
         return bool(rates) and max(rates) > 1.01 * min(rates)
+
+
+def _widths(tokens: Sequence[float]) -> list[float]:
+    """Shares of the width: those of the tokens, but ``_NARROWEST`` at least (or all equal, where that many do not fit)."""
+    least = min(_NARROWEST, 1 / max(len(tokens), 1))
+    narrow: set[int] = set()
+    while True:
+        wide = sum(amount for index, amount in enumerate(tokens) if index not in narrow) or 1.0
+        room = 1 - least * len(narrow)
+        shares = [least if index in narrow else amount / wide * room for index, amount in enumerate(tokens)]
+        found = {index for index, part in enumerate(shares) if part < least * (1 - 1e-9)}
+        if not found:
+            return shares
+        narrow |= found
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = 600) -> list[tuple[float, float]]:

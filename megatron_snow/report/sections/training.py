@@ -86,12 +86,14 @@ def _curve(
 
 def running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The mean of the last n finite values at each point, n a fiftieth of the points but five at least."""
-    recent: deque[float] = deque(maxlen=max(5, len(points) // _WINDOW))
-    means = []
+    size = max(5, len(points) // _WINDOW)
+    recent: deque[float] = deque()
+    total, means = 0.0, []
     for x, value in points:
         if math.isfinite(value):
             recent.append(value)
-        means.append((x, statistics.fmean(recent) if recent else float("nan")))
+            total += value - (recent.popleft() if len(recent) > size else 0.0)
+        means.append((x, total / len(recent) if recent else float("nan")))
     return means
 
 
