@@ -1,9 +1,16 @@
-"""Builds ``megatron_snow._csrc`` from csrc/; everything else about the package is in pyproject.toml."""
+"""Builds ``megatron_snow._csrc`` from csrc/; everything else about the package is in pyproject.toml.
 
+``SNOW_SANITIZE=1`` builds it with the address and undefined-behaviour sanitizers (csrc/sanitize.sh runs the tests on that).
+"""
+
+import os
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
+
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-D_GLIBCXX_ASSERTIONS"]
+sanitize = os.environ.get("SNOW_SANITIZE", "0") == "1"
 
 setup(
     ext_modules=[
@@ -12,7 +19,8 @@ setup(
             sorted(str(path) for path in Path("csrc").glob("*.cpp")),
             depends=sorted(str(path) for path in Path("csrc").glob("*.hpp")),
             cxx_std=17,
-            extra_compile_args=["-O3", "-Wall", "-Wextra"],
+            extra_compile_args=["-Wall", "-Wextra", *(["-O1", "-g", *SANITIZERS] if sanitize else ["-O3"])],
+            extra_link_args=SANITIZERS if sanitize else [],
         )
     ]
 )

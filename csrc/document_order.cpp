@@ -3,6 +3,7 @@
 // document. Every 64th place's token offset is kept (1/4 byte a document at most): a look-up is a binary search there and
 // a walk of at most 64 places. Built at 4 ns a document.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "bindings.hpp"
@@ -17,7 +18,7 @@ constexpr std::uint64_t kBatch = 256;  // documents placed together, so that the
 class DocumentOrder {
   public:
     DocumentOrder(Array<std::int32_t> lengths, std::uint64_t key)
-        : kept_(std::move(lengths)), lengths_(kept_.data()), documents_(static_cast<std::uint64_t>(kept_.size())), permutation_(documents_, key) {
+        : kept_(std::move(lengths)), lengths_(static_cast<const unsigned char*>(static_cast<const void*>(kept_.data()))), documents_(static_cast<std::uint64_t>(kept_.size())), permutation_(documents_, key) {
         py::gil_scoped_release release;
         if (permutation_.bits() <= 32) {
             build<std::uint32_t>();
@@ -38,7 +39,7 @@ class DocumentOrder {
         for (std::uint64_t place = static_cast<std::uint64_t>(block) * kBlock; at < end; ++place) {
             const std::uint64_t document = permutation_.apply<std::uint64_t>(place);
             if (document >= documents_) continue;
-            const std::int64_t length = lengths_[document];
+            const std::int64_t length = length_of(document);
             const std::int64_t first = std::max<std::int64_t>(start - at, 0), last = std::min(end - at, length);
             if (first < last) rows.insert(rows.end(), {static_cast<std::int64_t>(document), first, last - first});
             at += length;
@@ -49,6 +50,13 @@ class DocumentOrder {
     }
 
   private:
+    // The format puts the lengths at byte 34 of the mapped file: they are not aligned for their type.
+    std::int32_t length_of(std::uint64_t document) const {
+        std::int32_t length = 0;
+        std::memcpy(&length, lengths_ + document * sizeof(length), sizeof(length));
+        return length;
+    }
+
     // Documents are read in the order they lie in and added to the block their place falls into: one pass over the
     // lengths, and random access only to the small table of blocks.
     template <typename Word>
@@ -59,7 +67,7 @@ class DocumentOrder {
             const std::uint64_t batch = std::min(kBatch, documents_ - first);
             for (std::uint64_t i = 0; i < kBatch; ++i) places[i] = permutation_.invert<Word>(static_cast<Word>(first + i));
             for (std::uint64_t i = 0; i < batch; ++i) {
-                const std::int32_t length = lengths_[first + i];
+                const std::int32_t length = length_of(first + i);
                 if (length < 0) throw std::invalid_argument("a document has a negative length");
                 offsets_[places[i] / kBlock + 1] += length;
             }
@@ -68,7 +76,7 @@ class DocumentOrder {
     }
 
     Array<std::int32_t> kept_;
-    const std::int32_t* lengths_;
+    const unsigned char* lengths_;
     std::uint64_t documents_;
     Permutation permutation_;
     std::vector<std::int64_t> offsets_;

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from megatron.core.datasets import helpers_cpp
 from megatron.core.datasets.indexed_dataset import IndexedDataset as MegatronIndexedDataset
 
 from megatron_snow.artifacts.errors import SnowError
@@ -111,6 +112,21 @@ def test_repeats_are_counted_and_capped(tokens: Path) -> None:
         PhaseDataset(tokens, {"high_quality": 1}, 18, 41, seed=0, max_epochs={"high_quality": 4})
     with pytest.raises(SnowError, match="max_epochs names the tier 'standart'"):
         PhaseDataset(tokens, BLEND, 18, 4, seed=0, max_epochs={"standart": 4})
+
+
+def test_extreme_weights_repeat_instead_of_running_off_the_end(tmp_path: Path) -> None:
+    """Megatron-LM issue 705: two equal datasets, weights 0.001 and 0.999, as many samples as both hold together."""
+    for tier in ("rare", "common"):
+        write_tier(tmp_path / tier, [[41] * 100])  # 4,100 tokens: 100 samples of 41
+    dataset_of, index_of = np.zeros(200, np.int16), np.zeros(200, np.int64)
+    helpers_cpp.build_blending_indices(dataset_of, index_of, np.array([0.001, 0.999]), 2, 200, False)
+    assert index_of.max() >= 100  # megatron-core's index asks for samples that no dataset has
+    blend = {"rare": 0.001, "common": 0.999}
+    data = PhaseDataset(tmp_path, blend, 41, 200, seed=0)
+    assert all(data[i].shape == (42,) for i in range(200))
+    assert data.counts() == {"rare": 0, "common": 200} and data.epochs("common") == 2
+    with pytest.raises(SnowError, match=r"'common' has 4100 tokens.*2.00 passes"):
+        PhaseDataset(tmp_path, blend, 41, 200, seed=0, max_epochs={"common": 1})
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,19 @@ def test_more_datasets_than_int16_holds() -> None:
         assert np.abs(np.bincount(dataset_of, minlength=len(weights)) - asked).max() < 1.5
 
 
+@pytest.mark.parametrize("weights", [[0.001, 0.999], [1e-9, 1.0], [1e-9] * 1000 + [1.0], [0.5] + [0.5 / 1023] * 1023])
+@pytest.mark.parametrize("samples", [1, 7, 1000, 20_000])
+def test_no_index_past_a_datasets_end(weights: list[float], samples: int) -> None:
+    """Megatron-LM issue 705. ``counts`` is what each dataset must hold, exactly: no surplus of 0.5 % to hope on."""
+    split = BlendSplit(weights, 0)
+    sizes = split.counts(samples)
+    dataset_of, index_of = split.take(0, samples)
+    assert (index_of < sizes[dataset_of]).all() and sizes.sum() == samples
+    dataset_of, index_of = blend_table(weights, samples, 0)
+    asked = samples * np.array(weights) / sum(weights)
+    assert (index_of < np.ceil(asked)[dataset_of] + 1).all()
+
+
 def test_samples_beyond_int32() -> None:
     split = BlendSplit([0.9, 0.09, 0.01], 0)
     dataset, index = split[2**40]
