@@ -25,7 +25,7 @@ from megatron_snow.tokens.encoder import EncoderSpec, Ids, Lengths
 Tag = TypeVar("Tag")
 _AHEAD = 4  # batches each worker holds or has answered and we have not read (ours: hides one long batch behind the others)
 
-_FEW = 8  # batches that are done before processes would have started (ours: 2 MB of text, about a second)
+_FEW = {"hugging_face": 8, "sentencepiece": 8, "fast": 80}  # batches that are done before processes would have started (ours: about a second)
 
 
 def cpus() -> int:
@@ -39,8 +39,8 @@ def encode_stream(spec: EncoderSpec, batches: Iterable[tuple[list[str], Tag]], w
     With one worker, or few batches, everything runs in this process. Raises what a worker raised, or SnowError where one was killed.
     """
     stream = iter(batches)
-    head = list(itertools.islice(stream, _FEW))
-    if workers <= 1 or len(head) < _FEW:
+    head = list(itertools.islice(stream, _FEW[spec.kind]))
+    if workers <= 1 or len(head) < _FEW[spec.kind]:
         encoder = spec.build()
         for texts, tag in itertools.chain(head, stream):
             yield (*encoder.encode(texts), tag)
