@@ -70,14 +70,15 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
     scored = score_tier(encoder, head, standard, survey.sample, load_tokenizer(tokenizer), parts)
     corpus_tokens = language_tokens(scored, survey.bytes)
     mask, selection = select(scored, corpus_tokens, settings.tokens)
-    snippets = _write_tier(standard, scored, mask, _decile_rows(scored), work)
+    deciles = _decile_rows(scored)
+    snippets = _write_tier(standard, scored, mask, deciles, work)
     precision = str(encoder.precision).removeprefix("torch.")
     summary = {
         "encoder": {"name": settings.encoder, "pooling": settings.pooling, "section": settings.section, "precision": precision, "width": encoder.width},
         **trained,
         "histogram": histogram(scored["score"].to_numpy(), scored["language"].to_numpy(zero_copy_only=False)),
         "selection": selection,
-        "deciles": _deciles(scored, mask, snippets),
+        "deciles": _deciles(scored, mask, deciles, snippets),
     }
     write_atomically(work / "summary.json", orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     shutil.rmtree(parts)
@@ -126,21 +127,21 @@ def _train(settings: AnnotateSettings, seed: int, standard: Path, survey: Survey
     return head, {"labelled": {"sources": sources, **sides}, "losses": [round(loss, 6) for loss in losses], "validation": found}
 
 
-def _decile_rows(scored: pa.Table) -> list[list[int]]:
+def _decile_rows(scored: pa.Table) -> list[np.ndarray]:
     """Row numbers of ``scored`` in tenths, lowest scores first, ties by id."""
     import numpy as np
     import pyarrow.compute as pc
 
     order = pc.sort_indices(scored, sort_keys=[("score", "ascending"), ("id", "ascending")]).to_numpy()
-    return [part.tolist() for part in np.array_split(order, 10)]
+    return [part for part in np.array_split(order, 10) if len(part)]
 
 
-def _shown(rows: list[int]) -> list[int]:
+def _shown(rows: np.ndarray) -> list[int]:
     """The rows of a tenth that stand for it, evenly spaced in rank."""
-    return [rows[(2 * i + 1) * len(rows) // (2 * DECILE_EXAMPLES)] for i in range(DECILE_EXAMPLES)] if len(rows) >= DECILE_EXAMPLES else rows
+    return [int(rows[(2 * i + 1) * len(rows) // (2 * DECILE_EXAMPLES)]) for i in range(min(DECILE_EXAMPLES, len(rows)))]
 
 
-def _write_tier(standard: Path, scored: pa.Table, mask: np.ndarray, deciles: list[list[int]], work: Path) -> dict[str, str]:
+def _write_tier(standard: Path, scored: pa.Table, mask: np.ndarray, deciles: list[np.ndarray], work: Path) -> dict[str, str]:
     """Write the high-quality tier and scores.parquet; returns the beginnings of the files shown for the deciles, by id."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -166,16 +167,15 @@ def _write_tier(standard: Path, scored: pa.Table, mask: np.ndarray, deciles: lis
     return snippets
 
 
-def _deciles(scored: pa.Table, mask: np.ndarray, snippets: dict[str, str]) -> list[dict[str, Any]]:
+def _deciles(scored: pa.Table, mask: np.ndarray, deciles: list[np.ndarray], snippets: dict[str, str]) -> list[dict[str, Any]]:
     result = []
-    for rows in _decile_rows(scored):
-        if not rows:
-            continue
+    for rows in deciles:
         examples = []
         for row in _shown(rows):
             values = {name: scored[name][row].as_py() for name in ("id", "language", "score", "tokens")}
             examples.append({**values, "selected": bool(mask[row]), "snippet": snippets[values["id"]]})
-        result.append({"from": scored["score"][rows[0]].as_py(), "to": scored["score"][rows[-1]].as_py(), "files": len(rows), "examples": examples})
+        low, high = (scored["score"][int(row)].as_py() for row in (rows[0], rows[-1]))
+        result.append({"from": low, "to": high, "files": len(rows), "examples": examples})
     return result
 
 

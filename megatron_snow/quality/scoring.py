@@ -7,7 +7,7 @@ settings alone do not say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from megatron_snow.artifacts.settings import digest
 from megatron_snow.quality.encoder import SectionEncoder
 from megatron_snow.quality.head import LinearHead
 from megatron_snow.quality.labelled import Example
+from megatron_snow.quality.survey import Sample
 from megatron_snow.tokens.encoder import CodeTokenizer, HuggingFaceEncoder
 
 T = TypeVar("T")
@@ -75,8 +76,19 @@ def _embed(encoder: SectionEncoder, texts: list[str], bar: Progress) -> tuple[np
     """Vectors of all sections and their number for each text; the bar moves by the number of texts in all."""
     sections = encoder.sections(texts)
     counts = np.array([len(found) for found in sections], dtype=np.int64)
-    files_a_section = len(texts) / int(counts.sum())
-    return encoder.embed([section for found in sections for section in found], lambda done: bar.advance(done * files_a_section)), counts
+    return encoder.embed([section for found in sections for section in found], _in_files(bar, len(texts), int(counts.sum()))), counts
+
+
+def _in_files(bar: Progress, files: int, sections: int) -> Callable[[int], None]:
+    """Moves a bar that counts files by ``files`` in all while ``sections`` are reported done."""
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal done
+        bar.advance((done + more) * files // sections - done * files // sections)
+        done += more
+
+    return advance
 
 
 def embed_labelled(encoder: SectionEncoder, labelled: Iterable[tuple[Example, str]], total: int, parts: Path) -> Labelled:
@@ -102,13 +114,13 @@ def embed_labelled(encoder: SectionEncoder, labelled: Iterable[tuple[Example, st
     return Labelled(examples, np.concatenate(vectors), np.concatenate(counts))
 
 
-def score_tier(encoder: SectionEncoder, head: LinearHead, standard: Path, sample: frozenset[str], tokenizer: CodeTokenizer, parts: Path) -> pa.Table:
+def score_tier(encoder: SectionEncoder, head: LinearHead, standard: Path, sample: Sample, tokenizer: CodeTokenizer, parts: Path) -> pa.Table:
     """Score the documents of ``sample``; returns a table of ``SCORED`` rows in the tier's row order."""
     folder = parts / f"scored-{encoder.kind}-{digest([head.weight.tolist(), head.bias])[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     counter = HuggingFaceEncoder(tokenizer.spec)
     tables = []
-    with Progress("scoring", len(sample), "files") as bar:
+    with Progress("scoring", sample.count, "files") as bar:
         chosen = ((document, document["text"]) for document in read_documents(standard) if document["id"] in sample)
         for number, window in enumerate(_windows(chosen, encoder.window)):
             path = folder / f"{number:06d}.parquet"

@@ -119,7 +119,7 @@ class AnnotateSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The encoder's. ``auto``: bfloat16 where the device multiplies in it natively, else float32 (ours; the summary says which)."""
     batch_tokens: Tokens | None = None
-    """Tokens of an encoder batch, padding included. None: 2,048 on a CPU, 131,072 on CUDA (ours)."""
+    """Tokens of an encoder batch, padding included. None: 1,024 on a CPU, 131,072 on CUDA (ours)."""
     positives: tuple[PositiveSource, ...] = ANN_HQINS
     """Sources of files labelled good: paper section 3.2, 220k code files and 80k instruction examples."""
     negatives: int = Field(default=300_000, ge=1)

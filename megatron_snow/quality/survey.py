@@ -21,6 +21,23 @@ from megatron_snow.quality.settings import AnnotateSettings, FunctionPositives, 
 
 
 @dataclass(frozen=True)
+class Sample:
+    """The documents to score: the names drawn, or, where no number caps them, every one whose hash falls into the fraction."""
+
+    seed: int
+    fraction: float
+    count: int
+    names: frozenset[str] | None
+
+    def __contains__(self, name: str) -> bool:
+        return _in_fraction(self.seed, self.fraction, name) if self.names is None else name in self.names
+
+
+def _in_fraction(seed: int, fraction: float, name: str) -> bool:
+    return fraction == 1 or draw_key(seed, "fraction", name) < fraction * KEY_SPACE
+
+
+@dataclass(frozen=True)
 class Survey:
     """What the first pass found."""
 
@@ -32,8 +49,7 @@ class Survey:
     """For each source of positives the names drawn: document ids, or rows of a jsonl file. Disjoint."""
     negatives: frozenset[str]
     """Document ids; none of them is a positive."""
-    sample: frozenset[str]
-    """Ids of the documents to score."""
+    sample: Sample
 
 
 def _qualifies(document: Document, source: PositiveSource) -> bool:
@@ -58,7 +74,7 @@ class _Draws:
         spare = sum(source.count for source in sources if not isinstance(source, JsonlPositives))  # some negatives turn out to be drawn as positives
         self._negatives = Draw(settings.negatives + spare, seed, "negatives")
         self._sampled: dict[str, Draw] = {}
-        self._uncapped: list[str] = []
+        self._eligible: Counter[str] = Counter()
         for index, source in enumerate(sources):
             if isinstance(source, JsonlPositives):
                 for name in row_names(source, index):
@@ -70,11 +86,10 @@ class _Draws:
             if not isinstance(source, JsonlPositives):
                 draw.offer(name, lambda source=source: _qualifies(document, source))  # type: ignore[misc]
         self._negatives.offer(name)
-        if draw_key(self._seed, "fraction", name) >= settings.score_fraction * KEY_SPACE:
+        if not _in_fraction(self._seed, settings.score_fraction, name):
             return
-        if settings.max_documents is None:
-            self._uncapped.append(name)
-        else:
+        self._eligible[language] += 1
+        if settings.max_documents is not None:
             self._sampled.setdefault(language, Draw(settings.max_documents, self._seed, "sample")).offer(name)
 
     def positives(self) -> tuple[frozenset[str], ...]:
@@ -97,17 +112,19 @@ class _Draws:
             )
         return frozenset(names)
 
-    def sample(self, files: dict[str, int]) -> frozenset[str]:
-        cap = self._settings.max_documents
+    def sample(self) -> Sample:
+        total, cap, fraction = self._eligible.total(), self._settings.max_documents, self._settings.score_fraction
+        if not total:
+            raise SnowError(f"annotate.score_fraction is {fraction}, and no file of the standard tier falls into it; raise it")
         if cap is None:
-            return frozenset(self._uncapped)
-        names = {language: draw.names() for language, draw in self._sampled.items()}
-        shares = apportion(min(cap, sum(map(len, names.values()))), {language: files[language] for language in names})
-        return frozenset(name for language, drawn in names.items() for name in drawn[: shares[language]])
+            return Sample(self._seed, fraction, total, None)
+        shares = apportion(cap, self._eligible)
+        names = frozenset(name for language, draw in self._sampled.items() for name in draw.names()[: shares[language]])
+        return Sample(self._seed, fraction, len(names), names)
 
 
 def take_survey(settings: AnnotateSettings, seed: int, standard: Path) -> Survey:
-    """Read the standard tier once. Raises SnowError where it is empty, a source has no positive, or nothing is left to be negative."""
+    """Read the standard tier once. Raises SnowError where it is empty, a source has no positive, nothing is left to be negative, or nothing is to be scored."""
     if not settings.positives:
         raise SnowError("annotate.positives is empty: name at least one source of high-quality files (kind: jsonl, repositories, heuristic or functions)")
     draws = _Draws(settings, seed)
@@ -120,5 +137,4 @@ def take_survey(settings: AnnotateSettings, seed: int, standard: Path) -> Survey
     if not files:
         raise SnowError(f"the standard tier {standard} holds no document: there is nothing to annotate; look at the corpus arrow's drop counts")
     positives = draws.positives()
-    by_name = dict(sorted(files.items()))
-    return Survey(by_name, dict(sorted(sizes.items())), positives, draws.negatives(positives), draws.sample(by_name))
+    return Survey(dict(sorted(files.items())), dict(sorted(sizes.items())), positives, draws.negatives(positives), draws.sample())

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 
 from megatron_snow.artifacts.documents import read_documents
+from megatron_snow.artifacts.progress import Progress
 from megatron_snow.quality.encoder import SectionEncoder
 from megatron_snow.quality.head import LinearHead
 from megatron_snow.quality.labelled import Example
-from megatron_snow.quality.scoring import Labelled, embed_labelled, score_tier
+from megatron_snow.quality.scoring import Labelled, _in_files, embed_labelled, score_tier
+from megatron_snow.quality.survey import Sample
 from megatron_snow.tokens.encoder import load_tokenizer
 
 
@@ -21,7 +23,7 @@ def head(encoder):
 
 
 def test_parts_are_used_and_only_the_missing_computed(encoder, head, corpus, documents, tokenizer, tmp_path):
-    sample = frozenset(d["id"] for d in documents)
+    sample = Sample(0, 1.0, len(documents), None)
     arguments = (encoder, head, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
     first = score_tier(*arguments)
     parts = sorted(tmp_path.rglob("*.parquet"))
@@ -33,14 +35,14 @@ def test_parts_are_used_and_only_the_missing_computed(encoder, head, corpus, doc
 
 
 def test_parts_of_another_head_are_not_used(encoder, head, corpus, documents, tokenizer, tmp_path):
-    sample = frozenset(d["id"] for d in documents[:5])
+    sample = Sample(0, 1.0, 5, frozenset(d["id"] for d in documents[:5]))
     one = score_tier(encoder, head, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
     other = score_tier(encoder, LinearHead(-head.weight, -head.bias), corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
     np.testing.assert_allclose(one["score"].to_numpy() + other["score"].to_numpy(), 1, atol=1e-12)
 
 
 def test_an_empty_sample_is_an_empty_table(encoder, head, corpus, tokenizer, tmp_path):
-    assert score_tier(encoder, head, corpus / "standard", frozenset(), load_tokenizer(tokenizer), tmp_path).num_rows == 0
+    assert score_tier(encoder, head, corpus / "standard", Sample(0, 1.0, 0, frozenset()), load_tokenizer(tokenizer), tmp_path).num_rows == 0
 
 
 def test_labelled_windows_resume_too(encoder, corpus, tmp_path):
@@ -57,3 +59,12 @@ def test_a_part_of_the_labelled_files_has_their_sections():
     labelled = Labelled([], np.arange(6, dtype=np.float32)[:, None], counts)
     vectors, found = labelled.part(np.array([True, False, True]))
     assert vectors[:, 0].tolist() == [0, 4, 5] and found.tolist() == [1, 2]
+
+
+def test_the_bar_ends_at_the_number_of_files():
+    bar = Progress("x", 7)
+    advance = _in_files(bar, 7, 19)
+    for more in (3, 1, 8, 5, 2):
+        advance(more)
+        assert bar.done == int(bar.done)
+    assert bar.done == 7

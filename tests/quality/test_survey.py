@@ -17,7 +17,7 @@ def test_the_survey_counts_every_file_and_byte(corpus, documents, settings):
     survey = take_survey(settings(), 0, corpus / "standard")
     assert survey.files == dict(sorted(Counter(d["language"] for d in documents).items()))
     assert survey.bytes["Python"] == sum(len(d["text"].encode()) for d in documents if d["language"] == "Python")
-    assert survey.sample == {d["id"] for d in documents}
+    assert all(d["id"] in survey.sample for d in documents) and survey.sample.count == len(documents)
 
 
 def test_the_survey_does_not_depend_on_shards_or_their_order(corpus, documents, settings, tmp_path):
@@ -42,15 +42,29 @@ def test_every_positive_fits_its_source_and_no_file_is_drawn_twice(corpus, docum
 def test_the_sample_keeps_the_languages_in_proportion(corpus, documents, settings):
     languages = {d["id"]: d["language"] for d in documents}
     survey = take_survey(settings(max_documents=40), 0, corpus / "standard")
-    assert len(survey.sample) == 40
+    drawn = [name for name in languages if name in survey.sample]
+    assert len(drawn) == survey.sample.count == 40
     expected = 40 * sum(value == "C" for value in languages.values()) / len(languages)
-    assert abs(Counter(languages[name] for name in survey.sample)["C"] - expected) <= 1
+    assert abs(Counter(languages[name] for name in drawn)["C"] - expected) <= 1
 
 
 def test_a_fraction_is_a_fraction_and_grows_with_it(corpus, documents, settings):
-    small, large = (take_survey(settings(score_fraction=f), 0, corpus / "standard").sample for f in (0.3, 0.6))
-    assert small < large
+    samples = [take_survey(settings(score_fraction=f), 0, corpus / "standard").sample for f in (0.3, 0.6)]
+    small, large = ({d["id"] for d in documents if d["id"] in sample} for sample in samples)
+    assert small < large and [len(small), len(large)] == [sample.count for sample in samples]
     assert abs(len(large) / len(documents) - 0.6) < 0.15  # standard error 0.04
+
+
+def test_a_cap_falls_on_the_fraction(corpus, documents, settings):
+    fraction = take_survey(settings(score_fraction=0.5), 0, corpus / "standard").sample
+    capped = take_survey(settings(score_fraction=0.5, max_documents=20), 0, corpus / "standard").sample
+    names = [d["id"] for d in documents if d["id"] in capped]
+    assert len(names) == 20 and all(name in fraction for name in names)
+
+
+def test_a_fraction_into_which_nothing_falls_is_refused(corpus, settings):
+    with pytest.raises(SnowError, match=r"annotate\.score_fraction is 1e-12.*raise it"):
+        take_survey(settings(score_fraction=1e-12), 0, corpus / "standard")
 
 
 def test_no_source_of_positives_is_refused(corpus, settings):
