@@ -54,7 +54,13 @@ def _tokenizer(recipe: Recipe) -> Stage:
 
         return train_tokenizer(recipe.tokenizer, inputs["corpus"], work)
 
-    return Stage("tokenizer", "tokenizer", "2-tokenizer", 1, recipe.tokenizer.identity(), run, ("corpus",), budget=recipe.budget.get("tokenizer"))
+    def external() -> dict[str, str]:
+        from megatron_snow.tokens import tokenizer_fingerprint
+
+        return {"given tokenizer": tokenizer_fingerprint(recipe.tokenizer)}
+
+    settings = recipe.tokenizer.identity()
+    return Stage("tokenizer", "tokenizer", "2-tokenizer", 1, settings, run, ("corpus",), external=external, budget=recipe.budget.get("tokenizer"))
 
 
 def _annotate(recipe: Recipe) -> Stage:
@@ -63,8 +69,13 @@ def _annotate(recipe: Recipe) -> Stage:
 
         return annotate(recipe.annotate, recipe.seed, inputs["corpus"], inputs["tokenizer"], work)
 
+    def external() -> dict[str, str]:
+        from megatron_snow.quality import source_fingerprint
+
+        return {"positives and encoder": source_fingerprint(recipe.annotate)}
+
     settings = recipe.annotate.identity()
-    return Stage("annotate", "annotate", "3-annotate", 1, settings, run, ("corpus", "tokenizer"), budget=recipe.budget.get("annotate"))
+    return Stage("annotate", "annotate", "3-annotate", 1, settings, run, ("corpus", "tokenizer"), external=external, budget=recipe.budget.get("annotate"))
 
 
 def _synthesize(recipe: Recipe) -> Stage:
