@@ -1,4 +1,4 @@
-"""Runs alone (``python -I -S launcher.py OPTIONS... < program``): builds the sandbox around one program and reports.
+"""Runs in an interpreter of its own, the program on standard input: builds the sandbox around it and reports.
 
 Three processes: this one makes the namespaces; its child is process 1 of the new process namespace, builds the file
 system, watches time, memory and the number of processes, and takes everything with it when it ends; its child
@@ -257,6 +257,7 @@ def supervise(options: Options) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """Run the program on standard input as ``Options`` says."""
     options = Options(arguments, sys.stdin.buffer.read())
     os.set_inheritable(options.status, False)
     os.umask(0o022)
@@ -271,7 +272,3 @@ def main(arguments: list[str]) -> None:
         guarded(supervise, options)
         os._exit(0)
     os.waitpid(supervisor, 0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -34,6 +34,7 @@ from megatron_snow.sandbox.settings import SandboxSettings
 
 Status = Literal["passed", "failed", "timeout", "memory", "processes", "killed"]
 _GRACE = 30.0  # seconds beyond the time-out before the launcher itself is given up (ours: a start takes 20 ms, a starved machine much longer)
+_START = "import sys; sys.path.append(sys.argv[1]); import launcher; launcher.main(sys.argv[2:])"  # imported, not run as a script: compiled once
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -104,8 +105,8 @@ def _environment() -> str:
 def _command(settings: SandboxSettings, status: int, mark: str) -> list[str]:
     call_filter = seccomp.program().hex() if settings.isolation == "namespaces" else ""
     return [
-        _interpreter(), "-I", "-S", "-B", launcher.__file__, str(status), settings.isolation, repr(settings.timeout), str(settings.memory),
-        str(settings.disk), str(settings.processes), mark, call_filter, _interpreter(), _environment(), *_readable(),
+        _interpreter(), "-I", "-S", "-c", _START, os.path.dirname(launcher.__file__), str(status), settings.isolation, repr(settings.timeout),
+        str(settings.memory), str(settings.disk), str(settings.processes), mark, call_filter, _interpreter(), _environment(), *_readable(),
     ]  # fmt: skip
 
 

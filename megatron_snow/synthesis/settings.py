@@ -19,7 +19,7 @@ class LocalServerSettings(Settings):
     """``fixture:SmolLM2-135M-Instruct``, a GGUF file, or a folder with one."""
     threads: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
     """None: one a core, four at most (ours: a small model gains nothing from more)."""
-    slots: Annotated[int, RUNTIME] = Field(default=8, ge=1, le=256)  # ours: enough to batch; each holds ``context`` tokens of cache
+    slots: Annotated[int, RUNTIME] = Field(default=4, ge=1, le=256)  # ours: on a CPU a batch is hardly faster, and each slot reads the prompt once
     """Requests answered at one time."""
     context: int = Field(default=2048, ge=256)  # ours: examples, seed and answer of the small prompt fit twice
     """Tokens of prompt and answer together."""

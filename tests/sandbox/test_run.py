@@ -11,7 +11,7 @@ import pytest
 
 from megatron_snow.sandbox import SandboxSettings, capabilities, check_isolation, run, run_many
 
-QUICK = SandboxSettings(timeout=5, memory="256MiB", disk="8MiB", processes=16)
+QUICK = SandboxSettings(timeout=60, memory="256MiB", disk="8MiB", processes=16)
 
 
 def processes_with(marker: str) -> list[int]:
@@ -31,7 +31,7 @@ def processes_with(marker: str) -> list[int]:
 def test_an_honest_program_passes_and_says_what_it_printed():
     result = run("import math, json, collections\nprint(math.factorial(20))", QUICK)
     assert (result.status, result.exit_code, result.stdout, result.stderr) == ("passed", 0, "2432902008176640000\n", "")
-    assert 0 < result.seconds < 5
+    assert 0 < result.seconds < 60
 
 
 def test_exit_code_and_traceback_of_a_failing_program():
