@@ -20,7 +20,7 @@
 namespace snow {
 namespace {
 
-constexpr std::size_t kFew = 24;  // datasets up to which looking at each is faster than two queues
+constexpr std::int64_t kFew = 16;  // datasets up to which looking at each is faster than two queues
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 constexpr const char* kStuck = "Tijdeman's rule found no dataset: a bug in blend_index.cpp";
 
@@ -50,14 +50,14 @@ class Clock {
 
     std::int64_t deadline() const {
         const Wide rest = release_rest_ + window_rest_;
-        return release_ + window_ + (rest > 0 ? 1 : 0) + (rest > denominator_ ? 1 : 0);
+        return release_ + window_ + static_cast<std::int64_t>(rest > 0) + static_cast<std::int64_t>(rest > denominator_);
     }
 
     std::int64_t take() {
         release_rest_ += step_rest_;
         const bool carry = release_rest_ >= denominator_;
-        release_rest_ -= carry ? denominator_ : 0;
-        release_ += step_ + (carry ? 1 : 0);
+        release_rest_ -= denominator_ & -static_cast<Wide>(carry);  // no branch: carries come as good as at random
+        release_ += step_ + static_cast<std::int64_t>(carry);
         return taken_++;
     }
 
@@ -73,27 +73,34 @@ std::vector<Clock> make_clocks(const ExactWeights& weights) {
     return clocks;
 }
 
-// Few datasets: look at each, every time.
+// Few datasets: look at each, every time. A key is a deadline with the dataset's number below it (16 weights spread by
+// 2^40 keep deadlines far under 2^58); the times after next are kept too, so that no sample waits for their arithmetic.
+template <std::size_t kSlots>
 void fill_by_scan(std::vector<Clock>& clocks, const std::int32_t* names, std::int64_t samples, std::int32_t* dataset_of, std::int64_t* index_of) {
-    const std::size_t datasets = clocks.size();
-    std::array<std::int64_t, kFew> release{}, deadline{};
-    const auto note = [&](std::size_t i) {
-        release[i] = clocks[i].release();
-        deadline[i] = clocks[i].deadline();
+    struct Times {
+        std::int64_t release = kNever, key = kNever;
     };
-    for (std::size_t i = 0; i < datasets; ++i) note(i);
+    std::array<Times, kSlots> now, next;
+    std::array<std::int64_t, kSlots> taken{};
+    const auto times = [&](std::size_t i) { return Times{clocks[i].release(), clocks[i].deadline() * kFew + static_cast<std::int64_t>(i)}; };
+    for (std::size_t i = 0; i < clocks.size(); ++i) {
+        now[i] = times(i);
+        clocks[i].take();
+        next[i] = times(i);
+    }
     for (std::int64_t n = 0; n < samples; ++n) {
-        std::int64_t soonest = kNever;
-        std::size_t chosen = 0;
-        for (std::size_t i = 0; i < datasets; ++i) {
-            const std::int64_t time = release[i] <= n + 1 ? deadline[i] : kNever;
-            chosen = time < soonest ? i : chosen;
-            soonest = std::min(time, soonest);
+        std::array<std::int64_t, kSlots> keys;
+        for (std::size_t i = 0; i < kSlots; ++i) keys[i] = now[i].key | ((n + 1 - now[i].release) >> 63 & kNever);  // kNever where it must wait, without a branch
+        for (std::size_t half = kSlots / 2; half > 0; half /= 2) {  // a tree: its steps do not wait for each other
+            for (std::size_t i = 0; i < half; ++i) keys[i] = std::min(keys[i], keys[i + half]);
         }
-        if (soonest == kNever) throw std::logic_error(kStuck);
+        if (keys[0] == kNever) throw std::logic_error(kStuck);
+        const auto chosen = static_cast<std::size_t>(keys[0] % kFew);
         dataset_of[n] = names[chosen];
-        index_of[n] = clocks[chosen].take();
-        note(chosen);
+        index_of[n] = taken[chosen]++;
+        now[chosen] = next[chosen];
+        clocks[chosen].take();
+        next[chosen] = times(chosen);
     }
 }
 
@@ -134,7 +141,9 @@ py::tuple blend_table(const Array<double>& weights, const Array<std::int32_t>& n
     {
         py::gil_scoped_release release;
         std::vector<Clock> clocks = make_clocks(exact);
-        (clocks.size() <= kFew ? fill_by_scan : fill_by_queues)(clocks, names.data(), samples, datasets, indices);
+        constexpr auto few = static_cast<std::size_t>(kFew);
+        const auto fill = clocks.size() <= 4 ? fill_by_scan<4> : clocks.size() <= 8 ? fill_by_scan<8> : clocks.size() <= few ? fill_by_scan<few> : fill_by_queues;
+        fill(clocks, names.data(), samples, datasets, indices);
     }
     return py::make_tuple(dataset_of, index_of);
 }
