@@ -91,7 +91,7 @@ def load(folder: Path, chunks: list[Any], optimizer: Any, expected: Description,
     read_metadata(folder)  # megatron unpickles this file unguarded below; this refuses one that would run foreign code
     try:
         state = dist_checkpointing.load(_sharded_state(chunks, optimizer, loading=True), str(folder))
-    except (CheckpointingException, CheckpointException, pickle.UnpicklingError, KeyError, EOFError, RuntimeError) as error:
+    except (CheckpointingException, CheckpointException, pickle.UnpicklingError, KeyError, EOFError) as error:
         raise SnowError(f"checkpoint {folder} cannot be loaded ({error}): use another one") from error
     for index, chunk in enumerate(chunks):
         stored = state["model" if len(chunks) == 1 else f"model{index}"]

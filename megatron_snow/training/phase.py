@@ -19,7 +19,7 @@ from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.settings import TrainSettings
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
-from megatron_snow.training.worker import numbers_from_environment, run_rank
+from megatron_snow.training.worker import RankNumbers, numbers_from_environment, run_rank
 
 
 def train_phase(
@@ -43,13 +43,13 @@ def train_phase(
     processes = numbers.world if numbers else _processes_here(layout)
     spec = RunSpec(
         train=settings, phase=phase, model=model, vocabulary=vocabulary, layout=layout, seed=seed, tokens=tokens.absolute(),
-        previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous="env://", threads=_threads(processes),
+        previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous="env://", threads=_threads(numbers, processes),
     )  # fmt: skip
     check(spec, processes)
     data = phase_samples(spec.settings, tokens, seed)
     validation_samples(settings, spec.settings, tokens, seed)
     if not _finished(spec):
-        _run(spec, processes, joined=numbers is not None)
+        _run(spec, processes, numbers)
     summary = _summarise(spec, {tier: data.epochs(tier) for tier in spec.settings.blend})
     if numbers is None or numbers.rank == 0:
         write_atomically(work / "summary.json", json.dumps(summary, indent=1).encode())
@@ -78,13 +78,10 @@ def vocabulary_of(tokenizer: Path) -> int:
     return Tokenizer.from_file(str(path)).get_vocab_size(with_added_tokens=True)
 
 
-def _run(spec: RunSpec, processes: int, joined: bool) -> None:
-    if not joined:
+def _run(spec: RunSpec, processes: int, numbers: RankNumbers | None) -> None:
+    if numbers is None:
         launch(spec, processes)
         return
-
-    numbers = numbers_from_environment()
-    assert numbers is not None
     stop = StopSignal()
     stop.listen()
     if not run_rank(spec, numbers, stop):
@@ -123,5 +120,7 @@ def _processes_here(layout: Layout) -> int:
     return processes
 
 
-def _threads(processes: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // processes)
+def _threads(numbers: RankNumbers | None, processes: int) -> int:
+    """This rank's share of the machine's cores; srun binds a task to its own, torchrun says how many share."""
+    sharing = processes if numbers is None else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, len(os.sched_getaffinity(0)) // sharing)

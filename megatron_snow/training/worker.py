@@ -1,4 +1,4 @@
-"""One rank of a run, and ``python -m megatron_snow.training.worker SPEC`` for a rank that torchrun or srun started.
+"""One rank of a run, whoever started it: ``nursery`` on this machine, torchrun or srun anywhere.
 
 The module's top is light on purpose; torch and megatron are imported when the rank starts to work. A rank that fails
 leaves ``error-RANK.json`` beside the spec, so that whoever started the ranks can make one message of them.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -75,21 +74,3 @@ def run_and_report(spec: RunSpec, numbers: RankNumbers, reports: Path, stop: Sto
         report = {"mendable": mendable, "message": str(error), "trace": traceback.format_exc(), "time": time.time()}
         (reports / f"error-{numbers.rank}.json").write_text(json.dumps(report))
         return MENDABLE if mendable else BUG
-
-
-def main() -> int:
-    """Run the rank that the environment names on the spec that the command line names."""
-    path = Path(sys.argv[1])
-    numbers = numbers_from_environment()
-    if numbers is None:
-        raise SnowError("this is one rank of a run: start it with torchrun or srun, or use `snow train`")
-    stop = StopSignal()
-    stop.listen()
-    code = run_and_report(RunSpec.model_validate_json(path.read_bytes()), numbers, path.parent, stop)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # an orderly exit would wait for peers that may hang in a collective
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,8 @@ import pytest
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.parallel.backend import assert_sound
-from tests.training import ranks
+from megatron_snow.parallel.settings import Layout
+from tests.training import ranks, small
 
 
 def config(**changes: Any) -> Any:
@@ -43,3 +44,15 @@ def test_fp8_without_transformer_engine_is_refused() -> None:
     said = ranks.run(fp8_refusals, 1)[0]
     assert "has no CUDA device: use bf16 or fp32" in said[0]
     assert "needs Transformer Engine, which is not installed" in said[1]
+
+
+def cuda_config(rank: int, world: int, rendezvous: str) -> tuple[bool, bool, bool]:
+    from megatron_snow.model.build import transformer_config
+    from megatron_snow.parallel.cuda import CudaBackend
+
+    config = transformer_config(small.MODEL, Layout(pipeline=2, virtual_pipeline=2), CudaBackend(0), "bf16", "none")
+    return config.bf16, config.use_cpu_initialization, config.batch_p2p_comm
+
+
+def test_the_cuda_backends_settings_are_known_to_megatron() -> None:
+    assert ranks.run(cuda_config, 1) == [(True, False, False)]
