@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,23 +67,24 @@ class TierStream:
 
     def spans(self, sample: int) -> list[Span]:
         """Where the tokens of the ``sample``-th sample dealt come from, in order."""
-        position = self._stream_sample(sample) * self.sequence_length
-        missing = self.sequence_length + 1
-        found: list[Span] = []
-        while missing:
-            epoch, start = divmod(position, self.tokens)
-            rows = self._pass(epoch).spans(start, missing)
-            shards = np.searchsorted(self._first_document, rows[:, 0], side="right") - 1
-            for (document, first, count), shard in zip(rows.tolist(), shards.tolist(), strict=True):
-                found.append(Span(self.tier, self._shards[shard].prefix.name, document - int(self._first_document[shard]), first, count))
-                missing -= count
-                position += count
-        return found
+        return [Span(self.tier, self._shards[shard].prefix.name, document, first, count) for shard, document, first, count in self._pieces(sample)]
 
     def read(self, sample: int) -> npt.NDArray[np.int64]:
         """The tokens of the ``sample``-th sample dealt, int64 [sequence_length + 1]."""
-        shards = {shard.prefix.name: shard for shard in self._shards}
-        return np.concatenate([shards[span.shard].doc(span.document)[span.first : span.first + span.tokens] for span in self.spans(sample)]).astype(np.int64)
+        pieces = [self._shards[shard].doc(document)[first : first + count] for shard, document, first, count in self._pieces(sample)]
+        return np.concatenate(pieces, dtype=np.int64, casting="unsafe")
+
+    def _pieces(self, sample: int) -> Iterator[tuple[int, int, int, int]]:
+        """(shard, document in it, first token, count) of each piece."""
+        position = self._stream_sample(sample) * self.sequence_length
+        end = position + self.sequence_length + 1
+        while position < end:
+            epoch, start = divmod(position, self.tokens)
+            rows = self._pass(epoch).spans(start, end - position)
+            shards = np.searchsorted(self._first_document, rows[:, 0], side="right") - 1
+            rows[:, 0] -= self._first_document[shards]
+            position += int(rows[:, 2].sum())
+            yield from zip(shards.tolist(), *rows.T.tolist(), strict=True)
 
     def _stream_sample(self, sample: int) -> int:
         """Place in the stream of the ``sample``-th sample dealt: shuffled among those that start in the same pass."""
