@@ -45,6 +45,8 @@ class PhaseDataset:
             raise SnowError(f"a phase needs at least one sample of one token, asked are {samples} of {sequence_length}")
         if not blend:
             raise SnowError("the blend names no tier; write it like {standard: 1}")
+        if wrong := [f"{tier}: {weight}" for tier, weight in blend.items() if not weight > 0]:
+            raise SnowError(f"the blend has {', '.join(wrong)}: weights are positive numbers; leave out a tier that should not be used")
         self._arguments = (tokens, dict(blend), sequence_length, samples, seed, dict(max_epochs or {}))
         self._tiers = list(blend)
         self._split = BlendSplit(list(blend.values()), seed)

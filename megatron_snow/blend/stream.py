@@ -109,7 +109,7 @@ class TierStream:
 def _lengths(shards: list[IndexedDataset]) -> npt.NDArray[np.int32]:
     """Tokens of each document of all shards, int32."""
     for shard in shards:
-        if len(shard) and int(shard.lengths.max()) > np.iinfo(np.int32).max:
-            raise SnowError(f"{shard.prefix}.idx has a document of {int(shard.lengths.max())} tokens, the most is 2^31 - 1; split it")
+        if shard.lengths.dtype != np.int32 and len(shard) and (longest := int(shard.lengths.max())) > np.iinfo(np.int32).max:
+            raise SnowError(f"{shard.prefix}.idx has a document of {longest} tokens, the most is 2^31 - 1; split it")
     lengths = [shard.lengths for shard in shards]
     return np.concatenate(lengths).astype(np.int32, copy=False) if len(lengths) > 1 else lengths[0].astype(np.int32, copy=False)

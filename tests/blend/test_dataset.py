@@ -135,7 +135,7 @@ def test_extreme_weights_repeat_instead_of_running_off_the_end(tmp_path: Path) -
         ({"synthetic": 1}, 8, 1, r"no tier 'synthetic' in .* \(there is: empty, high_quality, standard, tiny\)"),
         ({"empty": 1}, 8, 1, r"tier 'empty' in .* holds no tokens \(2 shards, all empty\)"),
         ({}, 8, 1, "names no tier"),
-        ({"standard": 0}, 8, 1, "positive"),
+        ({"standard": 0, "tiny": 1}, 8, 1, "the blend has standard: 0: weights are positive"),
         ({"standard": 1}, 0, 1, "at least one sample"),
         ({"standard": 1}, 8, 0, "at least one sample"),
     ],
