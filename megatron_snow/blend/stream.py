@@ -95,14 +95,21 @@ class TierStream:
     def _pass(self, epoch: int) -> native.DocumentOrder:
         order = self._passes.pop(epoch, None)
         if order is None:
-            order = native.DocumentOrder(self._lengths, _key("documents", self._seed, self.tier, epoch))
-            if order.tokens != self.tokens:
-                raise SnowError(
-                    f"tier {self.tier!r}: document lengths add up to {order.tokens} tokens, the files hold {self.tokens}; the index is damaged: tokenize again"
-                )
+            order = self._open_pass(epoch)
         self._passes[epoch] = order
         while len(self._passes) > _OPEN_PASSES:
             self._passes.popitem(last=False)
+        return order
+
+    def _open_pass(self, epoch: int) -> native.DocumentOrder:
+        try:
+            order = native.DocumentOrder(self._lengths, _key("documents", self._seed, self.tier, epoch))
+        except ValueError as error:
+            raise SnowError(f"tier {self.tier!r}: {error}; the index is damaged: tokenize again") from error
+        if order.tokens != self.tokens:
+            raise SnowError(
+                f"tier {self.tier!r}: document lengths add up to {order.tokens} tokens, the files hold {self.tokens}; the index is damaged: tokenize again"
+            )
         return order
 
 

@@ -13,6 +13,7 @@ from megatron.core.datasets.indexed_dataset import IndexedDataset as MegatronInd
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.blend.dataset import PhaseDataset
+from megatron_snow.tokens.indexed import Header
 from megatron_snow.tokens.writer import IndexedWriter
 
 BLEND = {"standard": 0.7, "high_quality": 0.3}
@@ -143,6 +144,42 @@ def test_extreme_weights_repeat_instead_of_running_off_the_end(tmp_path: Path) -
 def test_bad_input(tokens: Path, blend: dict, sequence: int, samples: int, message: str) -> None:
     with pytest.raises(SnowError, match=message):
         PhaseDataset(tokens, blend, sequence, samples, seed=0)
+
+
+@pytest.mark.parametrize(("length", "message"), [(49, "add up to 179 tokens, the files hold 180"), (-50, "negative length")])
+def test_damaged_lengths(tokens: Path, length: int, message: str) -> None:
+    index = tokens / "high_quality" / "00000.idx"
+    raw = bytearray(index.read_bytes())
+    raw[34:38] = length.to_bytes(4, "little", signed=True)
+    index.write_bytes(raw)
+    with pytest.raises(SnowError, match=message):
+        PhaseDataset(tokens, {"high_quality": 1}, 8, 1, seed=0)[0]
+
+
+def test_documents_of_several_sequences(tmp_path: Path) -> None:
+    """As Megatron's --split-sentences writes them: a document is the run of its sequences."""
+    (tmp_path / "split").mkdir()
+    with IndexedWriter(tmp_path / "split" / "00000", np.dtype("<u2")) as out:
+        out.add(np.arange(30), lengths=[10, 15, 5])
+        out.add(np.arange(100, 120), lengths=[20])
+        out.finish()
+    data = PhaseDataset(tmp_path, {"split": 1}, 50, 3, seed=0)
+    for i in range(3):
+        whole = [range(30), range(100, 120)] if data.origin(i)[0].document == 0 else [range(100, 120), range(30)]
+        assert data[i][:50].tolist() == [*whole[0], *whole[1]]
+
+
+def test_documents_too_long_are_refused(tmp_path: Path) -> None:
+    """2^31 tokens in one document, in a file of holes."""
+    (tmp_path / "long").mkdir()
+    lengths = np.array([2**30, 2**30, 1], "<i4")
+    ends = np.cumsum(lengths, dtype="<i8")
+    arrays = (lengths, 2 * (ends - lengths), np.array([0, 2, 3], "<i8"))
+    (tmp_path / "long" / "00000.idx").write_bytes(Header(np.dtype("<u2"), 3, 2).pack() + b"".join(array.tobytes() for array in arrays))
+    with (tmp_path / "long" / "00000.bin").open("wb") as tokens:
+        tokens.truncate(2 * int(ends[-1]))
+    with pytest.raises(SnowError, match="a document of 2147483648 tokens"):
+        PhaseDataset(tmp_path, {"long": 1}, 8, 1, seed=0)
 
 
 def test_missing_folder_and_outside_index(tokens: Path) -> None:
