@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from megatron_snow.artifacts.documents import Document, read_documents, write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.units import parse_bytes
-from megatron_snow.tokens.encoder import BATCH, HuggingFaceEncoder, count_tokens, load_tokenizer, parse_tokenizer
+from megatron_snow.tokens.encoder import BATCH, CodeTokenizer, Encoder, HuggingFaceEncoder, count_tokens, load_tokenizer, parse_tokenizer
 from megatron_snow.tokens.settings import TokenizerSettings, TokenizerTraining
 from megatron_snow.tokens.special import SPECIAL_TOKENS
 from megatron_snow.tokens.tokenizer import _sample, tokenizer_fingerprint, train_tokenizer
@@ -27,13 +28,19 @@ from tests.tokens.conftest import VOCABULARY
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # every character but lone surrogates, which no UTF-8 file holds
 
 
+@pytest.fixture(scope="module")
+def ready(tokenizer: Path) -> tuple[CodeTokenizer, Encoder, Any]:
+    """The tokenizer, its encoder, its decoder."""
+    loaded = load_tokenizer(tokenizer)
+    return loaded, loaded.spec.build(), parse_tokenizer(str(loaded.spec.model))
+
+
 @settings(max_examples=200, deadline=None)
 @given(text=ANY_TEXT)
 @example(text="\t\tif x:\r\n\r\n    return'\u3000\u00a0\x00\ufeff 12٣½ <|endoftext|> <fim_prefix>\n")
-def test_every_text_comes_back(tokenizer: Path, text: str) -> None:
-    loaded = load_tokenizer(tokenizer)
-    ids, lengths = loaded.spec.build().encode([text, text + text])
-    decoder = parse_tokenizer(str(loaded.spec.model))
+def test_every_text_comes_back(ready: tuple[CodeTokenizer, Encoder, Any], text: str) -> None:
+    loaded, encoder, decoder = ready
+    ids, lengths = encoder.encode([text, text + text])
     assert decoder.decode(ids[: lengths[0]].tolist(), skip_special_tokens=False) == text
     assert decoder.decode(ids[lengths[0] :].tolist(), skip_special_tokens=False) == text + text
     assert not set(loaded.special.values()) & set(ids.tolist())  # spelled out in a text they are text
