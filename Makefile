@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*)
 	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 12) else f'megatron_snow needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch setuptools wheel pybind11
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,tools]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,tools,fast]'
 	touch $@
 
 quickstart: install

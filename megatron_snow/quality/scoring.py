@@ -24,7 +24,7 @@ from megatron_snow.quality.encoder import SectionEncoder
 from megatron_snow.quality.head import LinearHead
 from megatron_snow.quality.labelled import Example
 from megatron_snow.quality.survey import Sample
-from megatron_snow.tokens.encoder import CodeTokenizer, HuggingFaceEncoder
+from megatron_snow.tokens.encoder import CodeTokenizer, Encoder, counting_encoder
 
 T = TypeVar("T")
 WINDOW_CHARACTERS = 2**25  # 32 Mi: a window's texts and tokens stay under a gigabyte whatever the files' sizes (ours)
@@ -118,7 +118,7 @@ def score_tier(encoder: SectionEncoder, head: LinearHead, standard: Path, sample
     """Score the documents of ``sample``; returns a table of ``SCORED`` rows in the tier's row order."""
     folder = parts / f"scored-{encoder.kind}-{digest([head.weight.tolist(), head.bias])[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    counter = HuggingFaceEncoder(tokenizer.spec)
+    counter = counting_encoder(tokenizer.folder)
     tables = []
     with Progress("scoring", sample.count, "files") as bar:
         chosen = ((document, document["text"]) for document in read_documents(standard) if document["id"] in sample)
@@ -134,7 +134,7 @@ def score_tier(encoder: SectionEncoder, head: LinearHead, standard: Path, sample
     return pa.concat_tables(tables) if tables else SCORED.empty_table()
 
 
-def _score(documents: list[Document], encoder: SectionEncoder, head: LinearHead, counter: HuggingFaceEncoder, bar: Progress) -> pa.Table:
+def _score(documents: list[Document], encoder: SectionEncoder, head: LinearHead, counter: Encoder, bar: Progress) -> pa.Table:
     texts = [document["text"] for document in documents]
     vectors, counts = _embed(encoder, texts, bar)
     columns = {
