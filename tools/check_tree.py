@@ -13,10 +13,9 @@ LONGEST = 400  # lines; ours: what one sitting can review
 
 def main() -> int:
     """Print what breaks a rule; return how many did."""
+    from megatron_snow.artifacts.errors import SnowError
     from megatron_snow.recipe.drive import open_road
     from megatron_snow.recipe.plan import render_plan
-
-    from megatron_snow.artifacts.errors import SnowError
 
     complaints = []
     tracked = subprocess.run(["git", "ls-files", "*.py", "*.cpp", "*.h", "*.cu"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()

@@ -84,7 +84,10 @@ class Road:
         unready = [other for other in stage.inputs if self.status(other).state != "done"]
         if unready:
             return Status("waiting", f"after {unready[0]}" + (f" and {len(unready) - 1} more" if unready[1:] else ""), manifest)
-        building = self.building(stage)
+        try:
+            building = self.building(stage)
+        except SnowError as error:  # a source that is not there yet: the plan says so, making it fails with the same words
+            return Status("waiting", str(error), manifest)
         if manifest is not None and manifest.key == building.key:
             return Status("done", f"{manifest.seconds:.0f} s on {manifest.started[:10]}", manifest)
         key_file = building.work / "KEY"
