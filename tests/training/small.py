@@ -13,7 +13,7 @@ from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import ModelSettings
 from megatron_snow.parallel.settings import Layout
 from megatron_snow.tokens.writer import IndexedWriter
-from megatron_snow.training.settings import LearningRate, PhaseSettings, TrainSettings, ValidationSettings
+from megatron_snow.training.settings import LearningRate, OptimizerSettings, PhaseSettings, TrainSettings, ValidationSettings
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
 
@@ -35,6 +35,7 @@ def train(first: PhaseSettings | None = None, **changes: Any) -> TrainSettings:
     """fp32, a checkpoint every second step, ``heldout`` validated."""
     defaults: dict[str, Any] = {
         "phases": {"general": first or phase()}, "precision": "fp32", "timeout": 60,
+        "optimizer": OptimizerSettings(epsilon=1e-6),  # 1e-8 would make visible steps of a rare token's rounding noise
         "checkpoint": CheckpointSettings(every=Duration(amount=2, unit="steps"), keep=9),
         "validation": ValidationSettings(samples=8, tiers=("heldout",)),
     }  # fmt: skip

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from megatron_snow.artifacts.units import Duration
+from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.checkpoint.store import latest
 from megatron_snow.checkpoint.weights import read_weights
 from megatron_snow.model.settings import ModelSettings
@@ -14,6 +16,7 @@ from megatron_snow.training.records import METRICS, VALIDATION, read_rows
 from tests.training import ranks, small
 
 UNTIED = small.MODEL.model_copy(update={"tied": False})
+ONE_SAVE = small.train(checkpoint=CheckpointSettings(every=Duration(amount=99, unit="steps")))
 LAYOUTS = {
     "tensor 2, pipeline 2": (Layout(tensor=2, pipeline=2), 4, small.MODEL),
     "tensor 2, sequence parallel": (Layout(tensor=2, sequence_parallel=True), 2, UNTIED),
@@ -24,7 +27,7 @@ LAYOUTS = {
 
 
 def run(tokens: Path, work: Path, layout: Layout, world: int, model: ModelSettings) -> Path:
-    ranks.run(small.train_rank, world, small.spec(tokens, work, layout, model))
+    ranks.run(small.train_rank, world, small.spec(tokens, work, layout, model, train=ONE_SAVE))
     return work
 
 
