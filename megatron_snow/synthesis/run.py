@@ -54,9 +54,11 @@ class Run:
             if settings.local is not None:
                 url, _ = stack.enter_context(local_server(settings.local))
                 endpoints, in_flight = (url,), settings.local.slots
-            counted = settings.requests is not None
-            bar = stack.enter_context(Progress("asking", len(self._questions) if counted else settings.tokens, "requests" if counted else "tokens"))
-            bar.done = self.tally.answers if counted else self.tally.accepted_tokens
+            if settings.requests is not None:  # what a killed run had is not in the bar: it would spoil the rate and the ETA
+                bar = Progress("asking", len(self._questions) - self.tally.answers, "requests")
+            else:
+                bar = Progress("asking", (settings.tokens or 0) - self.tally.accepted_tokens, "tokens")
+            stack.enter_context(bar)
             asyncio.run(self._converse(endpoints, in_flight, bar))
 
     async def _converse(self, endpoints: tuple[str, ...], in_flight: int, bar: Progress) -> None:
