@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: install quickstart test check bench soak sanitize clean
+.PHONY: install quickstart test check bench sanitize clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_tree.py
+
+# csrc under the address and undefined-behaviour sanitizers, driven by the blend's tests
+sanitize: install
+	PYTHON=$(BIN)/python csrc/sanitize.sh
 
 bench: install
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
