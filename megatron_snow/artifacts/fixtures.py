@@ -18,6 +18,7 @@ from pathlib import Path
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.manifest import file_sha256
 from megatron_snow.artifacts.progress import say
+from megatron_snow.artifacts.settings import digest
 
 PREFIX = "fixture:"
 
@@ -107,6 +108,15 @@ def fixture(name: str) -> Path:
             if not folder.is_dir():  # another process published it first: theirs is the same
                 raise
     return folder
+
+
+def reference_fingerprint(reference: str) -> str:
+    """Changes when the local file or folder that ``reference`` names does; empty for a fixture (pinned) and for a hub name."""
+    path = Path(reference)
+    if reference.startswith(PREFIX) or not path.exists():
+        return ""
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return digest([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
 
 
 def resolve(reference: str) -> str:

@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_serializer, model_validator
 
 _COUNT = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "days": 86400}
@@ -74,7 +74,7 @@ def format_seconds(seconds: float) -> str:
 
 
 Tokens = Annotated[int, BeforeValidator(parse_tokens), PlainSerializer(lambda n: n, return_type=int)]
-Seconds = Annotated[int, BeforeValidator(lambda v: v if isinstance(v, int) else parse_seconds(v)), PlainSerializer(lambda n: n, return_type=int)]
+Seconds = Annotated[int, BeforeValidator(lambda v: v if isinstance(v, int) else parse_seconds(v)), Field(ge=0), PlainSerializer(lambda n: n, return_type=int)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(lambda n: n, return_type=int)]
 
 

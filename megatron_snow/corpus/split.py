@@ -31,12 +31,10 @@ def choose_heldout(sizes: Sizes, fraction: float, seed: int) -> set[str]:
 
     Raises SnowError where nothing can be held out because there is one repository only.
     """
-    if fraction == 0 or not sizes:
+    if not sizes:
         return set()
     if len(sizes) < 2:
-        raise SnowError(
-            f"the corpus has one repository only ({next(iter(sizes))}), so none can be held out; add sources, lift max_bytes or set corpus.heldout_fraction: 0"
-        )
+        raise SnowError(f"the corpus has one repository only ({next(iter(sizes))}), so none can be held out; add sources or lift max_bytes")
     order = sorted(sizes, key=lambda repository: coordinate(repository, seed))
     budget = _Budget(sizes, fraction)
     for repository in order:

@@ -53,9 +53,11 @@ def load(folder: Path, dtype: Literal["bf16", "fp32"]) -> LanguageModel:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         numbers = torch.bfloat16 if dtype == "bf16" else torch.float32
-        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=numbers, local_files_only=True, output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=numbers, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise SnowError(f"cannot load the model in {folder} ({str(error).splitlines()[0]}); convert it again, or name another folder") from error
     model, loading = loaded

@@ -66,7 +66,7 @@ class SectionEncoder:
 
     def _load(self, name: str, folder: str) -> None:
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             self._backend = self._tokenizer.backend_tokenizer
             probe, bare = (self._tokenizer("a", add_special_tokens=special).input_ids for special in (True, False))
         except Exception as error:  # the library raises whatever its parsers do: OSError, ValueError, KeyError, TypeError, AttributeError
@@ -170,7 +170,7 @@ def _load_quietly(folder: str, precision: torch.dtype) -> tuple[Any, dict[str, A
     hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        return AutoModel.from_pretrained(folder, dtype=precision, use_safetensors=True, output_loading_info=True)
+        return AutoModel.from_pretrained(folder, dtype=precision, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
     finally:
         hf_logging.set_verbosity(verbosity)
         if bars:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from megatron_snow.artifacts.fixtures import reference_fingerprint
 from megatron_snow.recipe.settings import TIERS, Recipe
 from megatron_snow.recipe.stage import Road, Stage
 
@@ -43,7 +44,7 @@ def _corpus(recipe: Recipe) -> Stage:
     def external() -> dict[str, str]:
         from megatron_snow.corpus import source_fingerprint
 
-        return {"sources": source_fingerprint(recipe.corpus)}
+        return {"sources": source_fingerprint(recipe.corpus), "HumanEval": reference_fingerprint(recipe.corpus.decontamination.humaneval)}
 
     return Stage("corpus", "corpus", "1-corpus", 1, recipe.corpus.identity(), run, external=external, budget=recipe.budget.get("corpus"))
 
@@ -156,8 +157,12 @@ def _evaluate(recipe: Recipe, phase: str) -> Stage:
 
         return evaluate(recipe.evaluate, recipe.seed, inputs[model], inputs["corpus"], work)
 
+    def external() -> dict[str, str]:
+        return {"problems": reference_fingerprint(recipe.evaluate.problems)}
+
     settings = recipe.evaluate.identity()
-    return Stage(f"evaluate {phase}", "evaluate", f"8-evaluate/{phase}", 1, settings, run, (model, "corpus"), phase=phase, budget=_share(recipe, "evaluate"))
+    needs, budget = (model, "corpus"), _share(recipe, "evaluate")
+    return Stage(f"evaluate {phase}", "evaluate", f"8-evaluate/{phase}", 1, settings, run, needs, phase=phase, external=external, budget=budget)
 
 
 def _report(recipe: Recipe, stages: list[Stage]) -> Stage:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import Settings
@@ -17,12 +20,13 @@ from megatron_snow.training.settings import TrainSettings
 
 ARROWS = ("corpus", "tokenizer", "annotate", "synthesize", "tokenize", "train", "convert", "evaluate", "report")
 TIERS = ("standard", "high_quality", "synthetic")
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # a folder's name on any file system
 
 
 class Recipe(Settings):
     """The whole road in one file."""
 
-    name: str = Field(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*")
+    name: str = Field(pattern=_NAME)
     """Names the output folder."""
     seed: int = 1234
     """Every random choice of the road is a function of this and of the settings."""
@@ -47,7 +51,16 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _known_tiers(self) -> Recipe:
+        everything = (*TIERS, "heldout")
         for phase, settings in self.train.phases.items():
-            if unknown := settings.blend.keys() - set(TIERS):
-                raise ValueError(f"train.phases.{phase}.blend: no tier is called {sorted(unknown)[0]!r}; there are: {', '.join(TIERS)}")
+            if re.match(_NAME, phase) is None:
+                raise ValueError(f"train.phases: {phase!r} names a folder, so it may hold letters, digits, '.', '_' and '-' only")
+            _check_tiers(f"train.phases.{phase}.blend", settings.blend, TIERS)
+        _check_tiers("train.validation.tiers", self.train.validation.tiers, everything)
+        _check_tiers("tokenize.tiers", self.tokenize.tiers, everything)
         return self
+
+
+def _check_tiers(where: str, given: Iterable[str], known: tuple[str, ...]) -> None:
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"{where}: no tier is called {unknown[0]!r}; there are: {', '.join(known)}")

