@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import exclusive
+
+if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
+    from megatron_snow.recipe.settings import Recipe
+    from megatron_snow.recipe.stage import Road
 
 _HELP = """From raw source code to a trained, evaluated Hugging Face code model: the Arctic-SnowCoder road.
 
@@ -41,8 +46,35 @@ def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path
     names = [stage.name for stage in road.stages.values() if stage.arrow == arrow and phase in (None, stage.phase)]
     if not names:
         raise SnowError(f"the recipe has no phase {phase!r}; it has: {', '.join(recipe.train.phases)}")
+    _require_sandbox(recipe, road, names)
     with exclusive(road.out):
         drive(road, names)
+
+
+def _refuse_many_processes() -> None:
+    """Under torchrun or srun every process would want the output folder's lock. Raises SnowError there."""
+    from megatron_snow.training.worker import numbers_from_environment
+
+    numbers = numbers_from_environment()
+    if numbers is not None and numbers.world > 1:
+        raise SnowError(
+            f"snow starts the ranks of one machine itself: run it once, without torchrun or srun (this is process {numbers.rank + 1} of {numbers.world}); "
+            "several machines join through megatron_snow.training.train_phase"
+        )
+
+
+def _require_sandbox(recipe: Recipe, road: Road, names: Sequence[str]) -> None:
+    """Say before hours of training that the evaluation after it could not run. Raises SnowError where the machine cannot isolate programs."""
+    from megatron_snow.sandbox import check_isolation
+
+    if recipe.evaluate.sandbox.isolation != "namespaces":
+        return
+    if not any(road.stages[name].arrow == "evaluate" and road.status(name).state != "done" for name in names):
+        return
+    try:
+        check_isolation()
+    except SnowError as error:
+        raise SnowError(f"evaluate runs generated programs: {error}; to accept that: --set evaluate.sandbox.isolation=process") from error
 
 
 @app.command()
@@ -88,6 +120,7 @@ def tokenize(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -
 @app.command()
 def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, phase: Phase = None) -> None:
     """Indexed tiers -> checkpoints: the phases one after the other on megatron-core, resuming where a killed run stopped."""
+    _refuse_many_processes()
     _arrow("train", recipe, overrides, out, phase)
 
 
@@ -115,7 +148,9 @@ def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> Non
     from megatron_snow.recipe.drive import drive, open_road, summary
     from megatron_snow.recipe.plan import render_plan
 
+    _refuse_many_processes()
     checked, road = open_road(recipe, overrides or [], out)
+    _require_sandbox(checked, road, list(road.stages))
     with exclusive(road.out):
         typer.echo(render_plan(checked, road))
         drive(road, list(road.stages))
@@ -124,7 +159,10 @@ def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> Non
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has, what each feature needs, and what is missing."""
+    """Say what this machine has, what each feature needs, and what is missing.
+
+    Looks at Python and its packages, megatron-core, NCCL, Transformer Engine, Slurm, the sandbox and the C++ index.
+    """
     from megatron_snow.cli.doctor import examine
 
     typer.echo(examine())

@@ -2,7 +2,7 @@
 
 The ranks meet through a file, so that no port has to be free, and hang on the launcher's end of a pipe, so that none
 survives it. This does what ``torchrun --standalone`` would, but imports once instead of once a rank (``nursery``) and
-knows what a rank's error means; under torchrun or srun the ranks are theirs instead (``worker``).
+knows what a rank's error means; where ``train_phase`` is called under torchrun or srun the ranks are theirs instead (``worker``).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class _Phase:
         self.spec, self.backend, self.place, self.phase = spec, backend, place, spec.settings
         self.vocabulary = padded_vocabulary(spec.model, spec.vocabulary)
         self.engine = Engine(spec.train, self.phase, spec.model, self.vocabulary, spec.layout, backend, place)
-        self.batches = self._batches(phase_samples(self.phase, spec.tokens, spec.seed), self.phase.batch)
+        self.batches = self._batches(phase_samples(spec.phase, self.phase, spec.tokens, spec.seed), self.phase.batch)
         self.checkpoint_every = spec.train.checkpoint.every.steps(self.phase.tokens_per_step)
         self.validate_every = spec.train.validation.every.steps(self.phase.tokens_per_step)
 

@@ -32,11 +32,12 @@ def train_phase(
     vocabulary (padded), steps, tokens, passes (tier -> how often its documents were seen), loss (last step),
     validation (tier -> last loss), seconds (in steps), tokens_per_second. Returns the summary.
 
-    The ranks are started here, as many as the layout takes; under torchrun or srun this process is one of theirs.
+    The ranks are started here, as many as the layout takes. Several machines join by calling this function, with the same
+    arguments, from a script under torchrun or srun: each process is then one rank. The command line does not join them yet.
 
     Raises:
         SnowError: an impossible layout, a missing tier or phase before, more repetitions than allowed, a damaged or
-            foreign checkpoint, a loss that is not finite, or a stop by signal (after saving).
+            foreign checkpoint, a loss that is not finite, a stop by signal (after saving), or srun without a meeting point.
     """
     vocabulary = vocabulary_of(tokenizer)
     numbers = numbers_from_environment()
@@ -46,7 +47,8 @@ def train_phase(
         previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous="env://", threads=_threads(numbers, processes),
     )  # fmt: skip
     check(spec, processes)
-    data = phase_samples(spec.settings, tokens, seed)
+    _require_meeting_point(numbers)
+    data = phase_samples(phase, spec.settings, tokens, seed)
     validation_samples(settings, spec.settings, tokens, seed)
     if not _finished(spec):
         _run(spec, processes, numbers)
@@ -115,9 +117,19 @@ def _processes_here(layout: Layout) -> int:
     processes = layout.processes(max(1, devices))
     if devices and processes > devices:
         raise SnowError(
-            f"the layout {layout.describe()} takes {processes} GPUs, this machine has {devices}: start it with torchrun or srun on more, or lower it"
+            f"the layout {layout.describe()} takes {processes} GPUs, this machine has {devices}: lower it, "
+            "or call megatron_snow.training.train_phase from a script under torchrun or srun on more machines"
         )
     return processes
+
+
+def _require_meeting_point(numbers: RankNumbers | None) -> None:
+    """Refuse ranks that could not find each other: torchrun sets the address, Slurm does not."""
+    if numbers is not None and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise SnowError(
+            "under srun the processes need a meeting point, which is not set: put into the batch script "
+            "export MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n1) MASTER_PORT=29500"
+        )
 
 
 def _threads(numbers: RankNumbers | None, processes: int) -> int:

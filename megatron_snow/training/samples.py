@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from megatron_snow.artifacts.settings import digest
 from megatron_snow.blend.dataset import PhaseDataset
 from megatron_snow.training.settings import PhaseSettings, TrainSettings
 
 
-def phase_samples(phase: PhaseSettings, tokens: Path, seed: int) -> PhaseDataset:
-    """Every sample of every step. Raises SnowError where a tier is missing, empty, or would be repeated more than ``max_epochs`` allows."""
+def order_seed(seed: int, phase: str) -> int:
+    """The seed of a phase's order: 60 bits of the digest of the recipe's seed and the phase's name.
+
+    With the recipe's seed alone a tier used in two phases would be replayed from its first sample on.
+    """
+    return int(digest([seed, phase])[:15], 16)
+
+
+def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int) -> PhaseDataset:
+    """Every sample of every step of the phase called ``name``, in an order of its own (``order_seed``).
+
+    Raises:
+        SnowError: where a tier is missing, empty, or would be repeated more than ``max_epochs`` allows.
+    """
     rounding = phase.steps * phase.tokens_per_step / phase.tokens  # whole steps may ask for a little more than the budget says
     allowed = dict.fromkeys(phase.blend, phase.max_epochs * rounding)
-    return PhaseDataset(tokens, phase.blend, phase.sequence, phase.steps * phase.batch, seed, allowed)
+    return PhaseDataset(tokens, phase.blend, phase.sequence, phase.steps * phase.batch, order_seed(seed, name), allowed)
 
 
 def validation_samples(train: TrainSettings, phase: PhaseSettings, tokens: Path, seed: int) -> dict[str, PhaseDataset]:
-    """Tier -> the sequences it is validated on: the first of a pass over it, always the same. Raises SnowError where a tier is missing."""
+    """Tier -> the sequences it is validated on: the first of a pass over it, the same in every phase. Raises SnowError where a tier is missing."""
     return {tier: PhaseDataset(tokens, {tier: 1.0}, phase.sequence, train.validation.samples, seed) for tier in train.validation.tiers}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Duration, Seconds, Tokens
@@ -62,6 +62,24 @@ class PhaseSettings(Settings):
     def _some_blend(self) -> PhaseSettings:
         if not self.blend:
             raise ValueError("blend names no tier; write it like {standard: 1}")
+        return self
+
+    @field_validator("tokens")
+    @classmethod
+    def _some_tokens(cls, tokens: int) -> int:
+        if tokens < 1:
+            raise ValueError(f"{tokens} tokens are nothing to train on: give 1 at least, or take the phase out")
+        return tokens
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> PhaseSettings:
+        rate = self.learning_rate
+        warmup = rate.warmup.steps(self.tokens_per_step)
+        if rate.cooldown is None:
+            if warmup >= self.steps:
+                raise ValueError(f"warmup is {warmup} steps, the phase has {self.steps}: shorten it")
+        elif warmup + (cooldown := rate.cooldown.steps(self.tokens_per_step)) >= self.steps:
+            raise ValueError(f"warmup is {warmup} steps and cooldown {cooldown}, the phase has {self.steps}: shorten them")
         return self
 
     @property

@@ -20,6 +20,8 @@ from megatron_snow.training.spec import RunSpec
 FINISHED, BUG, MENDABLE, STOPPED = 0, 1, 2, 3
 """Exit codes: the phase is finished; our fault; the user can mend it; stopped by a signal after saving."""
 
+_RESERVED_STEPS = 0xFFFFFFF0  # Slurm's SLURM_MAX_NORMAL_STEP_ID (slurm.h); above it: batch script, salloc's shell, ...
+
 
 @dataclass(frozen=True)
 class RankNumbers:
@@ -33,19 +35,19 @@ class RankNumbers:
 def numbers_from_environment() -> RankNumbers | None:
     """What torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or Slurm's srun (SLURM_PROCID, ...) says; None for a process started by hand.
 
-    Raises:
-        SnowError: under srun without MASTER_ADDR and MASTER_PORT, which Slurm does not set.
+    Slurm gives its variables to the batch script too, which is no rank: only a step that srun started counts.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return RankNumbers(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
-        if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
-            raise SnowError(
-                "under srun the processes need a meeting point, which is not set: put into the batch script "
-                "export MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n1) MASTER_PORT=29500"
-            )
+    if _inside_step() and int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
         return RankNumbers(int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_LOCALID", 0)))
     return None
+
+
+def _inside_step() -> bool:
+    """Whether srun started this process; the batch script and salloc's shell have no step id, a word, or a reserved number."""
+    step = os.environ.get("SLURM_STEP_ID", "")
+    return step.isdecimal() and int(step) < _RESERVED_STEPS
 
 
 def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:

@@ -91,3 +91,53 @@ def test_an_empty_corpus_is_refused(tmp_path):
 def test_an_output_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "out").write_text("a file")
     assert "choose another with --out" in refused(snow("corpus", QUICKSTART, "--out", tmp_path / "out"))
+
+
+@pytest.mark.parametrize("command", ["train", "run"])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": "1", "WORLD_SIZE": "2"},
+        {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"},
+    ],
+)
+def test_one_of_many_processes_is_refused_before_the_lock(command, environment, tmp_path):
+    message = refused(snow(command, QUICKSTART, "--out", tmp_path / "out", **environment))
+    assert "without torchrun or srun (this is process 2 of 2)" in message and "megatron_snow.training.train_phase" in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("environment", [{"RANK": "0", "WORLD_SIZE": "1"}, {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}])
+def test_one_process_and_a_batch_script_go_on(environment, tmp_path):
+    assert "no phase 'fourth'" in refused(snow("train", QUICKSTART, "--phase", "fourth", "--out", tmp_path / "out", **environment))
+
+
+WITHOUT_NAMESPACES = """
+import ctypes, struct, sys
+from megatron_snow.sandbox import seccomp
+from megatron_snow.sandbox.launcher import prctl
+code = ctypes.create_string_buffer(seccomp.program())
+head = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", (len(code) - 1) // 8, ctypes.addressof(code)))
+prctl(38, 1); prctl(22, 2, ctypes.addressof(head))  # no new privileges, then the sandbox's own filter, which refuses unshare
+from megatron_snow.cli import main
+main()
+"""
+
+
+def snow_without_namespaces(*arguments):
+    return subprocess.run([sys.executable, "-c", WITHOUT_NAMESPACES, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_a_machine_that_cannot_isolate_is_told_before_any_work(command, tmp_path):
+    message = refused(snow_without_namespaces(command, QUICKSTART, "--out", tmp_path / "out"))
+    assert "cannot isolate untrusted code" in message and "--set evaluate.sandbox.isolation=process" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_machine_that_cannot_isolate_goes_on_where_that_is_accepted_or_not_needed(tmp_path):
+    (tmp_path / "data").mkdir()
+    source = ("--out", tmp_path / "out", "--set", f"corpus.sources=[{{kind: folder, name: mine, path: {tmp_path / 'data'}}}]")
+    for arguments in (("run", QUICKSTART, *source, "--set", "evaluate.sandbox.isolation=process"), ("corpus", QUICKSTART, *source)):
+        message = refused(snow_without_namespaces(*arguments))
+        assert "isolate" not in message and str(tmp_path / "data") in message

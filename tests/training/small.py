@@ -26,7 +26,7 @@ def phase(steps: int = STEPS, **changes: Any) -> PhaseSettings:
     """``steps`` steps of 8 sequences of 32 tokens in micro-batches of 1."""
     defaults: dict[str, Any] = {
         "blend": {"standard": 3.0, "high_quality": 1.0}, "tokens": steps * 8 * 32, "batch": 8, "micro_batch": 1, "sequence": 32,
-        "learning_rate": LearningRate(peak=3e-3, warmup=Duration(amount=2, unit="steps")),
+        "learning_rate": LearningRate(peak=3e-3, warmup=Duration(amount=min(2, steps - 1), unit="steps")),
     }  # fmt: skip
     return PhaseSettings(**(defaults | changes))
 

@@ -80,7 +80,7 @@ def test_what_cannot_be_trained_is_refused_before_any_process_starts(changes: di
 
 
 def test_under_srun_without_a_meeting_point_the_remedy_is_named(tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("SLURM_PROCID", "0"), ("SLURM_NTASKS", "2")):
+    for name, value in (("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "0"), ("SLURM_NTASKS", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(SnowError, match="export MASTER_ADDR"):
         train(tokens, tokenizer, tmp_path)

@@ -56,8 +56,3 @@ def test_constant_stays_and_wsd_descends_at_the_end() -> None:
 def test_durations_in_tokens_are_steps_of_the_phases_batch() -> None:
     in_tokens = LearningRate(peak=1e-3, warmup=Duration(amount=WARMUP * 8 * 32, unit="tokens"))
     assert [learning_rate(small.phase(STEPS, learning_rate=in_tokens), step) for step in range(STEPS)] == rates()
-
-
-def test_warm_up_longer_than_the_phase_never_reaches_the_peak() -> None:
-    rate = LearningRate(peak=1e-3, warmup=Duration(amount=100, unit="steps"))
-    assert learning_rate(small.phase(10, learning_rate=rate), 9) == pytest.approx(1e-4)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from megatron_snow.training.samples import order_seed, phase_samples, validation_samples
+from tests.training import small
+
+PHASE = small.phase(4, blend={"standard": 1.0})
+
+
+def read(name: str, tokens: Path, seed: int = 7) -> list[bytes]:
+    data = phase_samples(name, PHASE, tokens, seed)
+    return [data[index].tobytes() for index in range(len(data))]
+
+
+def test_a_tier_used_in_two_phases_is_not_replayed(tokens: Path) -> None:
+    first, second = read("general", tokens), read("continued", tokens)
+    assert len(first) == len(second) == 4 * 8
+    assert sum(one == other for one, other in zip(first, second, strict=True)) <= 2
+    assert len(set(first) & set(second)) < len(first) // 2
+
+
+def test_a_phase_has_the_same_order_again_and_another_with_another_seed(tokens: Path) -> None:
+    assert read("general", tokens) == read("general", tokens)
+    assert read("general", tokens) != read("general", tokens, seed=8)
+
+
+def test_order_seeds_fit_the_index_and_do_not_meet() -> None:
+    seeds = {order_seed(seed, phase) for seed in range(100) for phase in ("general", "continued", "enhanced", "1", "11")}
+    assert len(seeds) == 500 and all(0 <= seed < 2**60 for seed in seeds)
+
+
+@pytest.mark.parametrize("other", ["general", "continued"])
+def test_validation_is_the_same_in_every_phase(other: str, tokens: Path) -> None:
+    phases = {"general": PHASE, "continued": small.phase(9, blend={"high_quality": 1.0})}
+    train = small.train(phases=phases)
+    one, two = (validation_samples(train, phases[name], tokens, 7)["heldout"] for name in ("general", other))
+    assert len(one) == len(two) == train.validation.samples
+    assert all(np.array_equal(one[index], two[index]) for index in range(len(one)))
