@@ -83,10 +83,10 @@ def _synthesize(recipe: Recipe) -> Stage:
     def run(inputs: Inputs, work: Path) -> Counts:
         from megatron_snow.synthesis import synthesize
 
-        return synthesize(recipe.synthesize, recipe.seed, inputs["annotate"], work)
+        return synthesize(recipe.synthesize, recipe.seed, inputs["annotate"], inputs["tokenizer"], work, recipe.corpus.decontamination)
 
-    settings = recipe.synthesize.identity()
-    return Stage("synthesize", "synthesize", "4-synthesize", 1, settings, run, ("annotate",), budget=recipe.budget.get("synthesize"))
+    settings = recipe.synthesize.identity() | {"decontamination": recipe.corpus.decontamination.identity()}
+    return Stage("synthesize", "synthesize", "4-synthesize", 2, settings, run, ("annotate", "tokenizer"), budget=recipe.budget.get("synthesize"))
 
 
 def _tokenize(recipe: Recipe) -> Stage:

@@ -20,7 +20,8 @@ REASONS = (
 )  # fmt: skip
 """In the order in which they are looked for; an answer is counted under the first that applies."""
 
-_FENCE = re.compile(r"^```[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^```|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^(?P<indent> {0,3})```[ \t]*(?P<word>[\w+#-]*)[^\n]*\n(?P<code>.*?)(?:^ {0,3}```|\Z)", re.MULTILINE | re.DOTALL)
+"""Up to three spaces may stand before a fence; as many are taken from the lines within (CommonMark 0.31, section 4.5)."""
 _HEADING = re.compile(r"^[#*\s]*(?:the\s+)?(?:programming\s+)?problem(?:\s+statement)?\s*[*:]*\s*", re.IGNORECASE)
 _LAST_HEADING = re.compile(r"\n[#*\s]*(?:complete\s+)?(?:solution|file|code|source file|answer)[^\n]{0,40}[:*]*\s*$", re.IGNORECASE)
 _SHORTEST_PROBLEM = 20  # characters (ours): "Solve this." states nothing
@@ -82,10 +83,12 @@ def _parts(answer: Answer, language: str) -> tuple[str, str] | Verdict:
     problem = _problem(answer.content[: block.start()])
     if len(problem) < _SHORTEST_PROBLEM:
         return Verdict("no problem statement", detail=problem)
-    written = language_of_fence(block[1]) if block[1] else language
+    word = block["word"]
+    written = language_of_fence(word) if word else language
     if written is None or LANGUAGES[written].fence != LANGUAGES[language].fence:
-        return Verdict("in another language", detail=f"asked for {language}, the block says {block[1]}")
-    return problem, block[2].strip("\n")
+        return Verdict("in another language", detail=f"asked for {language}, the block says {word}")
+    code = re.sub(rf"^ {{1,{len(block['indent'])}}}", "", block["code"], flags=re.MULTILINE) if block["indent"] else block["code"]
+    return problem, code.strip("\n")
 
 
 def _problem(before: str) -> str:

@@ -18,6 +18,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.benchmarks.humaneval import load_humaneval
 from megatron_snow.corpus.decontamination import Detector, items
+from megatron_snow.corpus.settings import DecontaminationSettings
 from megatron_snow.synthesis.answers import Judge
 from megatron_snow.synthesis.client import Sampling
 from megatron_snow.synthesis.journal import Journal
@@ -28,18 +29,23 @@ from megatron_snow.synthesis.seeds import draw_seeds
 from megatron_snow.synthesis.server import model_name
 from megatron_snow.synthesis.settings import SynthesizeSettings
 from megatron_snow.synthesis.syntax import LANGUAGES
+from megatron_snow.synthesis.tally import Tally
+from megatron_snow.tokens import counting_encoder
 
 
-def synthesize(settings: SynthesizeSettings, seed: int, quality: Path, work: Path) -> dict[str, Any]:
+def synthesize(settings: SynthesizeSettings, seed: int, quality: Path, tokenizer: Path, work: Path, decontamination: DecontaminationSettings) -> dict[str, Any]:
     """Ask for documents seeded by ``quality/high_quality`` and write those that pass. Goes on from ``work/journal.jsonl``. Returns counts.
+
+    ``tokenizer``: the tokenizer arrow's folder, which counts accepted documents. ``decontamination``: the corpus's, so that both tiers lack the same.
 
     Writes ``synthetic/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language, then in the order of the requests),
     ``journal.jsonl`` (every answer, ``journal.Answer``) and ``summary.json``: ``requests``, ``answers``, ``unanswered``, ``accepted``,
     ``drops`` (reason -> language -> count), ``examples`` (reason -> seed_id, language, detail, snippet), ``languages`` (asked, accepted, bytes),
-    ``prompt_tokens``, ``completion_tokens``, ``accepted_tokens`` (as the servers count), ``seeds`` (drawn, skipped by reason), ``model``, ``prompt``
-    (name, sha256), ``ended`` (which limit ended the run: requests, tokens or seeds).
+    ``prompt_tokens``, ``completion_tokens`` (both as the servers count), ``accepted_tokens`` (of the documents, as ``tokenizer`` counts),
+    ``seeds`` (drawn, skipped by reason), ``model``, ``prompt`` (name, sha256), ``ended`` (which limit ended the run: requests, tokens or seeds).
 
-    Raises SnowError where there are no seeds, no server, a wrong model or key, a broken prompt, or where no answer passes.
+    Raises SnowError where there are no seeds, no tokenizer, no server, a wrong model or key, a broken prompt, where no answer passes, or where
+    requests stayed unanswered before the token limit was reached.
     """
     prompt = load_prompt(settings.prompt)
     tier = quality / "high_quality"
@@ -49,10 +55,11 @@ def synthesize(settings: SynthesizeSettings, seed: int, quality: Path, work: Pat
     model = settings.model if settings.local is None else model_name(settings.local)
     sampling = Sampling(model, settings.temperature, settings.top_p, settings.frequency_penalty, settings.max_tokens, settings.stop)
     questions = Questions(draw.seeds, prompt, sampling, seed)
-    sought = items(load_humaneval(settings.decontamination.humaneval))
-    judge = Judge(Detector(sought, settings.decontamination.min_characters), settings.min_characters)
+    sought = items(load_humaneval(decontamination.humaneval))
+    judge = Judge(Detector(sought, decontamination.min_characters), settings.min_characters)
+    tally = Tally(counting_encoder(tokenizer))
     with Journal(work / "journal.jsonl") as journal:
-        run = Run(settings, questions, judge, journal)
+        run = Run(settings, questions, judge, journal, tally)
         run.recall()
         run.ask()
         kept = run.settle()

@@ -2,8 +2,8 @@
 
 What can pass is tried again: no connection, a time-out, 408, 409, 425, 429, 5xx, an answer that is no completion. What cannot
 pass ends the run with advice: a refused key, an unknown model. What concerns one request alone (400, 413, 422: too long,
-filtered) becomes that request's answer. A request whose tries are used up is left for the next run if other requests got
-through meanwhile, and ends the run if none did.
+filtered) becomes that request's answer. A request whose tries are used up ends the run if no other got through meanwhile. If
+others did, they go on and the run fails when they are done: nothing is published, and the next run asks only what is missing.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class Client:
         self._last_answer = 0.0
         self.retries = 0
         """Tries beyond the first so far."""
+        self.last_failure = ""
+        """Why the last request whose tries were used up got no answer."""
 
     async def ask(self, request: Request, home: int) -> Answer | None:
         """The answer, from endpoint ``home`` (modulo their number) or, after a failure, from the next ones.
@@ -99,6 +101,7 @@ class Client:
         except _RefusedError as error:
             answer = Answer(id=request.id, content=str(error), finish_reason="refused")
         except _PassingError as error:
+            self.last_failure = str(error)
             if self._last_answer > begun:
                 return None
             urls = ", ".join(url for url, _ in self._clients)

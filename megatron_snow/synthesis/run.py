@@ -30,9 +30,9 @@ REPOSITORY = "synthetic"
 class Run:
     """``recall``, ``ask``, ``settle``, then ``documents`` and ``summary``."""
 
-    def __init__(self, settings: SynthesizeSettings, questions: Questions, judge: Judge, journal: Journal) -> None:
+    def __init__(self, settings: SynthesizeSettings, questions: Questions, judge: Judge, journal: Journal, tally: Tally) -> None:
         self._settings, self._questions, self._judge, self._journal = settings, questions, judge, journal
-        self.tally = Tally()
+        self.tally = tally
         self._unanswered = 0
         self._bytes: Counter[str] = Counter()
 
@@ -45,7 +45,10 @@ class Run:
             say(f"  {len(seeds)} answers were in the journal already")
 
     def ask(self) -> None:
-        """Ask what is not answered yet, until a limit is reached."""
+        """Ask what is not answered yet, until a limit is reached.
+
+        Raises SnowError where requests stayed unanswered and the token limit was not reached: what is missing would be missing for good.
+        """
         if next(self._open(), None) is None:
             return
         settings = self._settings
@@ -75,11 +78,18 @@ class Run:
                 earlier = self.tally.accepted_tokens
                 self._count(one, answer)
                 rate = (self.tally.completion_tokens - before) / max(now() - start, 1e-3)
+                speed = f", {rate:.0f} tokens/s" if rate else ""  # a server need not count
                 retried = f", {client.retries} tries repeated" if client.retries else ""
                 amount = self.tally.accepted_tokens - earlier if settings.requests is None else 1
-                bar.advance(amount, f"{len(self.tally.good)} good documents, {rate:.0f} tokens/s{retried}")
+                bar.advance(max(amount, 0), f"{len(self.tally.good)} good documents{speed}{retried}")
 
             self._unanswered = await _keep_busy(client, self._open(), len(endpoints) * in_flight, answered)
+            if self._unanswered and not self._enough:
+                cause = f"; the last failed with: {client.last_failure}" if client.last_failure else ""
+                raise SnowError(
+                    f"{self._unanswered} requests got no answer in {settings.attempts} tries each{cause}; see to the server and run the same command again: "
+                    f"{self._journal.path} keeps the {self.tally.answers} answers there are, and only the rest is asked"
+                )
 
     def _open(self) -> Iterator[tuple[Seed, Request]]:
         """Requests without an answer, as long as the token limit is not reached."""
@@ -95,21 +105,20 @@ class Run:
 
     def _count(self, one: Seed, answer: Answer) -> None:
         self.tally.add(one, answer, self._judge.judge(answer, one.language))
-        if self._settings.requests is None and self.tally.uncounted:
-            raise SnowError("the server does not say how many tokens its answers have, so synthesize.tokens cannot be kept; set synthesize.requests")
 
     def settle(self) -> list[tuple[Seed, Request]]:
         """The questions whose answers stay: of duplicates, the first in the order of the requests."""
         seen: set[str] = set()
         kept = []
         for one, request in self._questions:
-            fingerprint = self.tally.good.get(request.id)
+            fingerprint, _ = self.tally.good.get(request.id, (None, 0))
             if fingerprint in seen:
                 (answer,) = self._journal.read(iter([request.id]))
                 self.tally.drop("duplicate", one, answer.content, "")
             elif fingerprint is not None:
                 seen.add(fingerprint)
                 kept.append((one, request))
+        self.tally.settle(request.id for _, request in kept)
         return kept
 
     def documents(self, kept: list[tuple[Seed, Request]]) -> Iterator[Document]:

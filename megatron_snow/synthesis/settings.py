@@ -8,7 +8,6 @@ from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Tokens
-from megatron_snow.corpus.settings import DecontaminationSettings
 from megatron_snow.synthesis.prompt import load_prompt
 
 
@@ -57,7 +56,7 @@ class SynthesizeSettings(Settings):
     """Share of requests seeded by Python."""
 
     tokens: Tokens | None = 2_000_000_000  # paper, table 1: about 2B unique synthetic tokens
-    """Stop when accepted answers have this many tokens, as the servers count them. None: no such limit."""
+    """Stop when accepted documents have this many tokens, as the recipe's tokenizer counts them. None: no such limit."""
     requests: int | None = Field(default=None, ge=1)
     """Stop after this many requests. None: no such limit. Where the seeds end first (one a document), generation ends too and says so."""
 
@@ -72,7 +71,6 @@ class SynthesizeSettings(Settings):
 
     min_characters: int = Field(default=100, ge=0)  # ours: shorter files hold no problem and its solution
     """Shortest code, white space not counted."""
-    decontamination: DecontaminationSettings = DecontaminationSettings()
 
     @field_validator("local", mode="before")
     @classmethod

@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from megatron_snow.artifacts.documents import Document, write_documents
+from megatron_snow.corpus.settings import DecontaminationSettings
+from megatron_snow.tokens import train_tokenizer
+from megatron_snow.tokens.settings import TokenizerSettings, TokenizerTraining
 
 MODEL = "teacher"
+DECONTAMINATION = DecontaminationSettings()
 SAMPLES = {  # every line is another one in every document, so that no two seeds are equal
     "Python": "def area_{i}(width, height):\n    if width_{i} < 0:\n        raise ValueError('width {i}')\n    return width * height * {i}\n",
     "C": "#define SCALE_{i} ((double) {i})\nint area_{i}(int width, int height) {{\n    return width * height * {i};\n}} /* end of area_{i}, a function */\n",
@@ -36,6 +40,15 @@ def quality(tmp_path: Path) -> Path:
     rows = [document(i, language, score=1 - i / 100) for language, count in (("Python", 40), ("C", 20), ("Java", 20)) for i in range(count)]
     write_documents(tmp_path / "quality" / "high_quality", rows)
     return tmp_path / "quality"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer arrow's folder, learned from the samples."""
+    corpus, work = tmp_path_factory.mktemp("corpus"), tmp_path_factory.mktemp("tokenizer")
+    write_documents(corpus / "standard", [document(i, language) for language in sorted(SAMPLES) for i in range(20)])
+    train_tokenizer(TokenizerSettings(train=TokenizerTraining(vocabulary=300, sample=100_000)), corpus, work)
+    return work
 
 
 @pytest.fixture

@@ -115,6 +115,16 @@ def test_a_stop_text_may_have_taken_the_closing_fence_and_what_follows_the_block
         assert judge.judge(answer(f"Problem: {PROBLEM}\n```python\n{CODE['Python']}{tail}"), "Python").text == f'"""{PROBLEM}\n"""\n\n{CODE["Python"]}'
 
 
+@pytest.mark.parametrize("indent", [0, 1, 3])
+def test_up_to_three_spaces_may_stand_before_a_fence(judge, indent):
+    block = "".join(" " * indent + line for line in f"```python\n{CODE['Python']}```\nThis adds one.\n".splitlines(keepends=True))
+    assert judge.judge(answer(f"Problem: {PROBLEM}\n\n{block}"), "Python").text == f'"""{PROBLEM}\n"""\n\n{CODE["Python"]}'
+
+
+def test_four_spaces_before_a_fence_are_text(judge):
+    assert judge.judge(answer(f"Problem: {PROBLEM}\n\n    ```python\n{CODE['Python']}    ```\n"), "Python").reason == "no code block"
+
+
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map(str.strip).filter(bool))
 def test_any_statement_leaves_python_python(problem):

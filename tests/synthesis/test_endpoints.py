@@ -9,8 +9,10 @@ import pytest
 
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.corpus.settings import DecontaminationSettings
 from megatron_snow.synthesis import SynthesizeSettings, synthesize
-from tests.synthesis.conftest import MODEL, answer_slowly, answer_well, completion, document, good_answer
+from megatron_snow.tokens import count_tokens
+from tests.synthesis.conftest import DECONTAMINATION, MODEL, answer_slowly, answer_well, completion, document, good_answer
 
 
 def settings(*endpoints, **changes) -> SynthesizeSettings:
@@ -30,12 +32,12 @@ def questions(endpoint) -> list[str]:
     return [body["messages"][-1]["content"] for body in endpoint.asked]
 
 
-def test_documents_counts_and_summary(serve, quality, work):
+def test_documents_counts_and_summary(serve, quality, tokenizer, work):
     endpoint = serve()
-    counts = synthesize(settings(endpoint), 1, quality, work)
+    counts = synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)
     rows = list(read_documents(work / "synthetic"))
     assert counts["requests"] == counts["answers"] == counts["accepted"] == len(rows) == 20 and counts["ended"] == "requests" and counts["dropped"] == {}
-    assert counts["accepted_tokens"] == 20 * 50
+    assert counts["accepted_tokens"] == sum(count_tokens(tokenizer, [row["text"] for row in rows])) != 20 * 50  # 50: what the server says
     assert [row["language"] for row in rows] == sorted(row["language"] for row in rows)
     assert sum(row["language"] == "Python" for row in rows) == 10
     seeds = {row["id"] for row in read_documents(quality / "high_quality")}
@@ -50,10 +52,17 @@ def test_documents_counts_and_summary(serve, quality, work):
     assert summary["prompt"]["sha256"] == counts["prompt_sha256"] and summary["seeds"]["drawn"] == 20
 
 
-def test_what_is_sent(serve, quality, work, monkeypatch):
+def test_what_is_sent(serve, quality, tokenizer, work, monkeypatch):
     monkeypatch.setenv("A_KEY", "hunter2")
     endpoint = serve()
-    synthesize(settings(endpoint, requests=2, temperature=0.3, max_tokens=77, stop=["END"], frequency_penalty=0.5, api_key_env="A_KEY"), 1, quality, work)
+    synthesize(
+        settings(endpoint, requests=2, temperature=0.3, max_tokens=77, stop=["END"], frequency_penalty=0.5, api_key_env="A_KEY"),
+        1,
+        quality,
+        tokenizer,
+        work,
+        DECONTAMINATION,
+    )
     body = endpoint.asked[0]
     assert (body["model"], body["temperature"], body["top_p"], body["max_tokens"], body["stop"], body["frequency_penalty"]) == (
         MODEL,
@@ -67,24 +76,24 @@ def test_what_is_sent(serve, quality, work, monkeypatch):
     assert b"hunter2" not in b"".join(path.read_bytes() for path in work.rglob("*") if path.is_file())
 
 
-def test_the_same_settings_and_answers_give_the_same_bytes(serve, quality, tmp_path):
+def test_the_same_settings_and_answers_give_the_same_bytes(serve, quality, tokenizer, tmp_path):
     contents = []
     for concurrency in (1, 7):
         folder = tmp_path / f"run-{concurrency}"
         folder.mkdir()
-        synthesize(settings(serve(), concurrency=concurrency), 1, quality, folder)
+        synthesize(settings(serve(), concurrency=concurrency), 1, quality, tokenizer, folder, DECONTAMINATION)
         contents.append([path.read_bytes() for path in (folder / "synthetic" / "00000.jsonl.zst", folder / "summary.json")])
     assert contents[0] == contents[1]
 
 
-def test_the_number_in_flight_is_kept(serve, quality, work):
+def test_the_number_in_flight_is_kept(serve, quality, tokenizer, work):
     endpoint = serve(answer_slowly)
     start = time.monotonic()
-    synthesize(settings(endpoint, requests=40, concurrency=10), 1, quality, work)
+    synthesize(settings(endpoint, requests=40, concurrency=10), 1, quality, tokenizer, work, DECONTAMINATION)
     assert endpoint.most_busy == 10 and time.monotonic() - start < 10 * 0.2 * 4
 
 
-def test_a_slow_answer_holds_up_nobody(serve, quality, work):
+def test_a_slow_answer_holds_up_nobody(serve, quality, tokenizer, work):
     """The first answer comes only when all others have: with batches they would wait for it."""
     others = threading.Event()
     waited: list[bool] = []
@@ -96,7 +105,7 @@ def test_a_slow_answer_holds_up_nobody(serve, quality, work):
             others.set()
         answer_well(handler, body, turn)
 
-    synthesize(settings(serve(behave), requests=20, concurrency=2, timeout=60), 1, quality, work)
+    synthesize(settings(serve(behave), requests=20, concurrency=2, timeout=60), 1, quality, tokenizer, work, DECONTAMINATION)
     assert waited == [True]
 
 
@@ -119,7 +128,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_that_pass_are_ridden_out(serve, quality, work, fault):
+def test_faults_that_pass_are_ridden_out(serve, quality, tokenizer, work, fault):
     def behave(handler, body, turn):
         if turn % 3 == 1:
             FAULTS[fault](handler, body)
@@ -128,24 +137,24 @@ def test_faults_that_pass_are_ridden_out(serve, quality, work, fault):
             answer_well(handler, body, turn)
 
     endpoint = serve(behave)
-    counts = synthesize(settings(endpoint, requests=9, attempts=8), 1, quality, work)
+    counts = synthesize(settings(endpoint, requests=9, attempts=8), 1, quality, tokenizer, work, DECONTAMINATION)
     assert counts["accepted"] == counts["answers"] == 9 and counts["unanswered"] == 0
     assert len(endpoint.asked) > 9 and len(set(questions(endpoint))) == 9
 
 
-def test_a_time_out_is_asked_again(serve, quality, work):
+def test_a_time_out_is_asked_again(serve, quality, tokenizer, work):
     def behave(handler, body, turn):
         if turn == 0:
             time.sleep(4)
         answer_well(handler, body, turn)
 
     endpoint = serve(behave)
-    assert synthesize(settings(endpoint, requests=3, timeout=2), 1, quality, work)["accepted"] == 3
+    assert synthesize(settings(endpoint, requests=3, timeout=2), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 3
     assert len(endpoint.asked) == 4
 
 
-def test_a_request_that_never_gets_through_is_left_for_the_next_run(serve, quality, work):
-    poison: list[str] = []
+def poisoned(poison: list[str]):
+    """Never answers the request that comes first."""
 
     def behave(handler, body, turn):
         text = body["messages"][-1]["content"]
@@ -157,16 +166,28 @@ def test_a_request_that_never_gets_through_is_left_for_the_next_run(serve, quali
         else:
             answer_well(handler, body, turn)
 
-    endpoint = serve(behave)
-    counts = synthesize(settings(endpoint, requests=20), 1, quality, work)
-    assert counts["accepted"] == 19 and counts["unanswered"] == 1 and counts["requests"] == 20
+    return behave
+
+
+def test_a_request_that_never_gets_through_is_left_for_the_next_run(serve, quality, tokenizer, work):
+    poison: list[str] = []
+    endpoint = serve(poisoned(poison))
+    with pytest.raises(SnowError, match=r"1 requests got no answer in 4 tries each.*status 500.*same command again: .*journal\.jsonl keeps the 19 answers"):
+        synthesize(settings(endpoint, requests=20), 1, quality, tokenizer, work, DECONTAMINATION)
+    assert not (work / "synthetic").exists() and not (work / "summary.json").exists()
     asked = len(endpoint.asked)
     endpoint.behave = answer_well
-    assert synthesize(settings(endpoint, requests=20), 1, quality, work)["accepted"] == 20
+    assert synthesize(settings(endpoint, requests=20), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 20
     assert questions(endpoint)[asked:] == poison
 
 
-def test_a_refused_request_is_an_answer(serve, quality, work):
+def test_an_unanswered_request_does_not_matter_where_the_tokens_are_reached(serve, quality, tokenizer, work):
+    chosen = settings(serve(poisoned([])), requests=None, tokens=1500)
+    counts = synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)
+    assert counts["ended"] == "tokens" and counts["unanswered"] == 1 and counts["accepted_tokens"] >= 1500
+
+
+def test_a_refused_request_is_an_answer(serve, quality, tokenizer, work):
     def behave(handler, body, turn):
         if turn == 3:
             handler.reply(400, b'{"error": {"message": "longer than the context"}}')
@@ -174,112 +195,130 @@ def test_a_refused_request_is_an_answer(serve, quality, work):
             answer_well(handler, body, turn)
 
     endpoint = serve(behave)
-    counts = synthesize(settings(endpoint, requests=6, concurrency=1), 1, quality, work)
+    counts = synthesize(settings(endpoint, requests=6, concurrency=1), 1, quality, tokenizer, work, DECONTAMINATION)
     assert counts["dropped"] == {"refused by the server": 1} and counts["accepted"] == 5 and len(endpoint.asked) == 6
     assert "longer than the context" in (work / "summary.json").read_text()
 
 
-def test_several_endpoints_share_the_work_and_one_may_be_down(serve, quality, work):
+def test_several_endpoints_share_the_work_and_one_may_be_down(serve, quality, tokenizer, work):
     good, bad = serve(answer_slowly), serve(lambda handler, body, turn: handler.reply(503, b""))
-    counts = synthesize(settings(good, bad, requests=12), 1, quality, work)
+    counts = synthesize(settings(good, bad, requests=12), 1, quality, tokenizer, work, DECONTAMINATION)
     assert counts["accepted"] == 12 and len(good.asked) == 12 and len(bad.asked) >= 4
 
 
-def test_reasons_are_counted_with_examples(serve, quality, work):
+def test_reasons_are_counted_with_examples(serve, quality, tokenizer, work):
     def behave(handler, body, turn):
         kinds = ["no block", "```python\nx = 1\n```", good_answer(body), "Problem: something long enough to be one.\n```python\n" + "def f(:\n" * 40 + "```"]
         handler.reply(200, completion(kinds[turn % 4]))
 
     endpoint = serve(behave)
-    counts = synthesize(settings(endpoint, requests=8, concurrency=1, python_share=1.0), 1, quality, work)
+    counts = synthesize(settings(endpoint, requests=8, concurrency=1, python_share=1.0), 1, quality, tokenizer, work, DECONTAMINATION)
     assert counts["accepted"] == 2
     assert counts["dropped"] == {"no code block": 2, "no problem statement": 2, "does not parse": 2}
     summary = json.loads((work / "summary.json").read_text())
     assert summary["drops"]["does not parse"] == {"Python": 2} and "def f(:" in summary["examples"]["does not parse"][0]["snippet"]
 
 
-def test_duplicates_but_for_white_space_are_dropped(serve, quality, work):
+def test_duplicates_but_for_white_space_are_dropped(serve, quality, tokenizer, work):
     def behave(handler, body, turn):
         code = "def add(left, right):\n" + " " * (turn + 1) + "return left + right" + "\n" * turn
         handler.reply(200, completion(f"Problem: Add two numbers, please, exactly.\n```python\n{code}\n# {'x' * 90}\n```"))
 
-    counts = synthesize(settings(serve(behave), requests=5, python_share=1.0), 1, quality, work)
+    counts = synthesize(settings(serve(behave), requests=5, python_share=1.0), 1, quality, tokenizer, work, DECONTAMINATION)
     assert counts["accepted"] == 1 and counts["dropped"] == {"duplicate": 4}
 
 
-def test_no_document_at_all_is_an_error_with_the_reasons(serve, quality, work):
+def test_no_document_at_all_is_an_error_with_the_reasons(serve, quality, tokenizer, work):
     endpoint = serve(lambda handler, body, turn: handler.reply(200, completion("I cannot help with that.")))
     with pytest.raises(SnowError, match=r"none of 5 answers became a document \(5 no code block\)"):
-        synthesize(settings(endpoint, requests=5), 1, quality, work)
+        synthesize(settings(endpoint, requests=5), 1, quality, tokenizer, work, DECONTAMINATION)
 
 
-def test_the_token_limit_ends_the_run(serve, quality, work):
-    endpoint = serve(answer_slowly)
-    counts = synthesize(settings(endpoint, requests=None, tokens=500, concurrency=2), 1, quality, work)
-    assert counts["ended"] == "tokens" and 500 <= counts["accepted_tokens"] <= 600 and len(endpoint.asked) <= 12
+def answer_uncounted(handler, body, turn):
+    handler.reply(200, completion(good_answer(body), usage=None))
 
 
-def test_the_seeds_may_end_first(serve, quality, work, capsys):
-    counts = synthesize(settings(serve(), requests=1000, concurrency=16), 1, quality, work)
+@pytest.mark.parametrize("uncounted", [False, True])
+def test_the_token_limit_ends_the_run(serve, quality, tokenizer, work, uncounted):
+    """In tokens of the recipe's tokenizer, whatever the server counts."""
+    endpoint = serve(answer_uncounted if uncounted else answer_slowly)
+    counts = synthesize(settings(endpoint, requests=None, tokens=500, concurrency=2), 1, quality, tokenizer, work, DECONTAMINATION)
+    sizes = count_tokens(tokenizer, [row["text"] for row in read_documents(work / "synthetic")])
+    assert counts["ended"] == "tokens" and counts["accepted_tokens"] == sum(sizes) >= 500
+    assert sum(sizes) - 2 * max(sizes) < 500  # no more than what was in flight when it was reached
+    asked = len(endpoint.asked)
+    assert synthesize(settings(endpoint, requests=None, tokens=500, concurrency=2), 1, quality, tokenizer, work, DECONTAMINATION) == counts
+    assert len(endpoint.asked) == asked
+
+
+def test_the_seeds_may_end_first(serve, quality, tokenizer, work, capsys):
+    counts = synthesize(settings(serve(), requests=1000, concurrency=16), 1, quality, tokenizer, work, DECONTAMINATION)
     assert counts["requests"] == 80 and counts["ended"] == "seeds" and "the seeds ended after 80 requests" in capsys.readouterr().err
 
 
-def test_token_limit_needs_a_server_that_counts(serve, quality, work):
-    endpoint = serve(lambda handler, body, turn: handler.reply(200, completion(good_answer(body), usage=None)))
-    with pytest.raises(SnowError, match=r"set synthesize\.requests"):
-        synthesize(settings(endpoint, requests=None, tokens=500), 1, quality, work)
+def test_decontamination_is_what_the_caller_gives(serve, quality, tokenizer, work, tmp_path):
+    problem = "Write a program that computes the area of a rectangle"
+    row = {"task_id": "HumanEval/0", "prompt": f'def f():\n    """{problem}"""\n', "canonical_solution": "    pass\n", "test": "", "entry_point": "f"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row) + "\n")
+
+    def behave(handler, body, turn):
+        handler.reply(200, completion(good_answer(body).replace("compute the area of a rectangle", problem) if turn < 2 else good_answer(body)))
+
+    own = DecontaminationSettings(humaneval=str(tmp_path / "own.jsonl"))
+    counts = synthesize(settings(serve(behave), requests=5), 1, quality, tokenizer, work, own)
+    assert counts["dropped"] == {"contaminated": 2} and counts["accepted"] == 3
 
 
-def test_half_a_surrogate_pair_is_no_reason_to_fail(serve, quality, work):
+def test_half_a_surrogate_pair_is_no_reason_to_fail(serve, quality, tokenizer, work):
     def behave(handler, body, turn):
         handler.reply(
             200,
             completion("Problem: print \ud83d, which is half a smile.\n```python\nprint('smile, please: '.upper())\n" + "# filler\n" * 20 + f"# {turn}\n```"),
         )
 
-    assert synthesize(settings(serve(behave), requests=3, python_share=1.0), 1, quality, work)["accepted"] == 3
+    assert synthesize(settings(serve(behave), requests=3, python_share=1.0), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 3
 
 
 @pytest.mark.parametrize(
     ("status", "complaint"),
     [(401, "refused the key"), (403, "refused the key"), (404, f"no model '{MODEL}'"), (402, "status 402")],
 )
-def test_what_cannot_pass_ends_the_run_at_once(serve, quality, work, status, complaint):
+def test_what_cannot_pass_ends_the_run_at_once(serve, quality, tokenizer, work, status, complaint):
     endpoint = serve(lambda handler, body, turn: handler.reply(status, b'{"error": {"message": "no"}}'))
     with pytest.raises(SnowError, match=complaint):
-        synthesize(settings(endpoint), 1, quality, work)
+        synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)
     assert len(endpoint.asked) <= 4
 
 
-def test_wrong_model_names_those_there_are(serve, quality, work):
+def test_wrong_model_names_those_there_are(serve, quality, tokenizer, work):
     endpoint = serve()
     with pytest.raises(SnowError, match=rf"no model 'another'; it has {MODEL}"):
-        synthesize(settings(endpoint, model="another"), 1, quality, work)
+        synthesize(settings(endpoint, model="another"), 1, quality, tokenizer, work, DECONTAMINATION)
     assert endpoint.asked == []
 
 
-def test_a_server_that_lists_no_models_is_taken_at_its_word(serve, quality, work):
+def test_a_server_that_lists_no_models_is_taken_at_its_word(serve, quality, tokenizer, work):
     endpoint = serve()
     endpoint.models = None
-    assert synthesize(settings(endpoint, requests=2), 1, quality, work)["accepted"] == 2
+    assert synthesize(settings(endpoint, requests=2), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 2
 
 
-def test_something_else_than_a_model_server(serve, quality, work):
+def test_something_else_than_a_model_server(serve, quality, tokenizer, work):
     endpoint = serve()
     endpoint.models = b'{"hello": "world"}'
     with pytest.raises(SnowError, match="not an OpenAI-compatible endpoint"):
-        synthesize(settings(endpoint), 1, quality, work)
+        synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)
 
 
-def test_nobody_there(quality, work):
+def test_nobody_there(quality, tokenizer, work):
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(SnowError, match=rf"no server answers at {url}.*vllm serve"):
-        synthesize(SynthesizeSettings(endpoints=[url], model=MODEL, requests=3, attempts=2, first_wait=0.01), 1, quality, work)
+        synthesize(SynthesizeSettings(endpoints=[url], model=MODEL, requests=3, attempts=2, first_wait=0.01), 1, quality, tokenizer, work, DECONTAMINATION)
     assert not (work / "synthetic").exists() and not (work / "summary.json").exists()
 
 
-def test_a_server_that_dies_for_good_ends_the_run_and_the_next_goes_on(serve, quality, work):
+def test_a_server_that_dies_for_good_ends_the_run_and_the_next_goes_on(serve, quality, tokenizer, work):
     def behave(handler, body, turn):
         if turn >= 10:
             handler.reply(500, b"{}")
@@ -288,34 +327,34 @@ def test_a_server_that_dies_for_good_ends_the_run_and_the_next_goes_on(serve, qu
 
     endpoint = serve(behave)
     with pytest.raises(SnowError, match=r"no answer from .* in 4 tries \(status 500\)"):
-        synthesize(settings(endpoint), 1, quality, work)
+        synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)
     endpoint.behave, before = answer_well, len(endpoint.asked)
-    assert synthesize(settings(endpoint), 1, quality, work)["accepted"] == 20
+    assert synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 20
     assert len(endpoint.asked) - before == 10
 
 
-def test_the_key_must_be_there(serve, quality, work, monkeypatch):
+def test_the_key_must_be_there(serve, quality, tokenizer, work, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(SnowError, match="NO_SUCH_KEY"):
-        synthesize(settings(serve(), api_key_env="NO_SUCH_KEY"), 1, quality, work)
+        synthesize(settings(serve(), api_key_env="NO_SUCH_KEY"), 1, quality, tokenizer, work, DECONTAMINATION)
 
 
-def test_a_finished_run_asks_nothing(serve, quality, work):
+def test_a_finished_run_asks_nothing(serve, quality, tokenizer, work):
     endpoint = serve()
-    first = synthesize(settings(endpoint), 1, quality, work)
+    first = synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)
     endpoint.close()
     threading.Event().wait(0.05)
-    assert synthesize(settings(endpoint), 1, quality, work) == first
+    assert synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION) == first
 
 
-def test_no_seeds(quality, work, tmp_path):
+def test_no_seeds(quality, tokenizer, work, tmp_path):
     from megatron_snow.artifacts.documents import write_documents
 
     write_documents(tmp_path / "empty" / "high_quality", [document(0, text="x")])
     with pytest.raises(SnowError, match=r"gives no seed \(1 no usable lines\)"):
-        synthesize(SynthesizeSettings(requests=1), 1, tmp_path / "empty", work)
+        synthesize(SynthesizeSettings(requests=1), 1, tmp_path / "empty", tokenizer, work, DECONTAMINATION)
     with pytest.raises(SnowError, match="no documents"):
-        synthesize(SynthesizeSettings(requests=1), 1, tmp_path / "nothing", work)
+        synthesize(SynthesizeSettings(requests=1), 1, tmp_path / "nothing", tokenizer, work, DECONTAMINATION)
 
 
 @pytest.mark.parametrize(

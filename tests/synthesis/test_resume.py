@@ -9,20 +9,21 @@ from collections import Counter
 
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.synthesis import SynthesizeSettings, synthesize
-from tests.synthesis.conftest import MODEL, answer_slowly, answer_well
+from tests.synthesis.conftest import DECONTAMINATION, MODEL, answer_slowly, answer_well
 
 PROGRAM = """
 import sys
 from pathlib import Path
+from megatron_snow.corpus.settings import DecontaminationSettings
 from megatron_snow.synthesis import SynthesizeSettings, synthesize
-synthesize(SynthesizeSettings.model_validate_json(sys.argv[1]), 1, Path(sys.argv[2]), Path(sys.argv[3]))
+synthesize(SynthesizeSettings.model_validate_json(sys.argv[1]), 1, *map(Path, sys.argv[2:]), DecontaminationSettings())
 """
 
 
-def test_killed_twice_and_finished(serve, quality, work):
+def test_killed_twice_and_finished(serve, quality, tokenizer, work):
     endpoint = serve(answer_slowly)
     chosen = {"endpoints": [endpoint.url], "model": MODEL, "requests": 60, "concurrency": 5}
-    command = [sys.executable, "-c", PROGRAM, json.dumps(chosen), str(quality), str(work)]
+    command = [sys.executable, "-c", PROGRAM, json.dumps(chosen), str(quality), str(tokenizer), str(work)]
     for answered in (10, 25):
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
         journal, deadline = work / "journal.jsonl", time.monotonic() + 60
@@ -32,7 +33,7 @@ def test_killed_twice_and_finished(serve, quality, work):
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     endpoint.behave = answer_well
-    counts = synthesize(SynthesizeSettings(**chosen), 1, quality, work)
+    counts = synthesize(SynthesizeSettings(**chosen), 1, quality, tokenizer, work, DECONTAMINATION)
     asked = Counter(body["messages"][-1]["content"] for body in endpoint.asked)
     assert counts["accepted"] == counts["answers"] == len(asked) == 60
     assert sum(times - 1 for times in asked.values()) <= 2 * 5
@@ -41,20 +42,20 @@ def test_killed_twice_and_finished(serve, quality, work):
 
     whole = work.with_name("whole")
     whole.mkdir()
-    synthesize(SynthesizeSettings(**chosen), 1, quality, whole)
+    synthesize(SynthesizeSettings(**chosen), 1, quality, tokenizer, whole, DECONTAMINATION)
     assert list(read_documents(work / "synthetic")) == list(read_documents(whole / "synthetic"))
 
 
-def test_another_sampling_prompt_or_seed_uses_no_old_answer(serve, quality, work):
+def test_another_sampling_prompt_or_seed_uses_no_old_answer(serve, quality, tokenizer, work):
     endpoint = serve()
     chosen = {"endpoints": [endpoint.url], "model": MODEL, "requests": 5, "concurrency": 2, "python_share": 1}
-    synthesize(SynthesizeSettings(**chosen), 1, quality, work)
+    synthesize(SynthesizeSettings(**chosen), 1, quality, tokenizer, work, DECONTAMINATION)
     own = work.with_name("own.txt")
     own.write_text("=== user\nAnother one.\n```python\n<<seed>>\n```\n")
     for changes, seed in (({"temperature": 0.1}, 1), ({"prompt": str(own)}, 1), ({"max_tokens": 99}, 1), ({}, 2)):
         before = len(endpoint.asked)
-        synthesize(SynthesizeSettings(**(chosen | changes)), seed, quality, work)
+        synthesize(SynthesizeSettings(**(chosen | changes)), seed, quality, tokenizer, work, DECONTAMINATION)
         assert len(endpoint.asked) - before == 5, changes
     before = len(endpoint.asked)
-    synthesize(SynthesizeSettings(**(chosen | {"concurrency": 4, "timeout": 50})), 1, quality, work)
+    synthesize(SynthesizeSettings(**(chosen | {"concurrency": 4, "timeout": 50})), 1, quality, tokenizer, work, DECONTAMINATION)
     assert len(endpoint.asked) == before

@@ -16,6 +16,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.synthesis import LocalServerSettings, SynthesizeSettings, synthesize
 from megatron_snow.synthesis.server import gguf_file, local_server
 from megatron_snow.synthesis.syntax import error_in
+from tests.synthesis.conftest import DECONTAMINATION
 
 SMALL = "fixture:SmolLM2-135M-Instruct"
 
@@ -66,7 +67,7 @@ def add(left, right):
 """
 
 
-def test_real_answers_become_documents(quality, work, tmp_path):
+def test_real_answers_become_documents(quality, tokenizer, work, tmp_path):
     """A prompt that even this model follows, without chance; it says the same each time, so that all but one are duplicates."""
     prompt = tmp_path / "copy.txt"
     prompt.write_text(COPY.replace("1: <<seed>>", "1:"))
@@ -74,7 +75,7 @@ def test_real_answers_become_documents(quality, work, tmp_path):
         local=LocalServerSettings(model=SMALL, slots=2, context=512), prompt=str(prompt), requests=3, max_tokens=60, temperature=0, seed_lines=1,
         python_share=1, min_characters=20,
     )  # fmt: skip
-    counts = synthesize(settings, 1, quality, work)
+    counts = synthesize(settings, 1, quality, tokenizer, work, DECONTAMINATION)
     rows = list(read_documents(work / "synthetic"))
     assert counts["answers"] == 3 and counts["accepted"] == len(rows) >= 1 and counts["model"] == "SmolLM2-135M-Instruct"
     assert rows[0]["text"].startswith('"""Add two numbers') and "def add(" in rows[0]["text"] and error_in("Python", rows[0]["text"]) is None
