@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from megatron_snow.artifacts.errors import SnowError
@@ -24,6 +23,9 @@ raw code -> corpus -> tokenizer -> annotate -> synthesize -> tokenize -> train (
 Each step reads a RECIPE (a YAML file; see examples/), does only what is not done yet, can be killed at any time and
 goes on when started again. Start with:  snow plan examples/quickstart/recipe.yaml
 """
+
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it and typer gives it."""
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -171,13 +173,11 @@ def doctor() -> None:
 def main() -> None:
     """Entry point of ``snow``."""
     try:
-        app(standalone_mode=False)
+        app()
     except SnowError as error:
         print(f"snow: {error}", file=sys.stderr)
         sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        print("\nsnow: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("\nsnow: stopped; the same command goes on from here", file=sys.stderr)
+        raise

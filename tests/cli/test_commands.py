@@ -1,6 +1,7 @@
 """The command line as a user meets it: in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,13 @@ def test_a_machine_that_cannot_isolate_goes_on_where_that_is_accepted_or_not_nee
     for arguments in (("run", QUICKSTART, *source, "--set", "evaluate.sandbox.isolation=process"), ("corpus", QUICKSTART, *source)):
         message = refused(snow_without_namespaces(*arguments))
         assert "isolate" not in message and str(tmp_path / "data") in message
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    os.mkfifo(recipe)  # the command waits in the middle of reading it, for as long as it is open here
+    with subprocess.Popen([sys.executable, "-m", "megatron_snow", "plan", str(recipe)], stderr=subprocess.PIPE, text=True) as process, recipe.open("w"):
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in message and "Traceback" not in message
