@@ -46,9 +46,8 @@ def _bars(found: Synthesis) -> Markup:
         totals["unanswered"] = found.unanswered
     ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
     spent = f"Prompt {found.prompt.name} ({found.prompt.sha256[:12]}); {of(found.seeds.drawn, 'seed')} drawn. "
-    spent += (
-        f"{count(found.prompt_tokens)} tokens read and {count(found.completion_tokens)} written, {count(found.accepted_tokens)} of them in accepted answers."
-    )
+    spent += f"{count(found.prompt_tokens)} tokens read and {count(found.completion_tokens)} written, as the server counts; "
+    spent += f"the accepted documents hold {count(found.accepted_tokens)} in the recipe's tokenizer."
     return join(
         bars([("requests", whole, count(whole))], whole, 0),
         bars([(words(reason), dropped, f"{count(dropped)} ({share(dropped, whole)})") for reason, dropped in ordered], whole, 2),
