@@ -147,7 +147,12 @@ def test_a_machine_that_cannot_isolate_goes_on_where_that_is_accepted_or_not_nee
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     os.mkfifo(recipe)  # the command waits in the middle of reading it, for as long as it is open here
-    with subprocess.Popen([sys.executable, "-m", "megatron_snow", "plan", str(recipe)], stderr=subprocess.PIPE, text=True) as process, recipe.open("w"):
+    command = [sys.executable, "-m", "megatron_snow", "plan", str(recipe)]
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background inherits a deaf ear from its shell
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear) as process, recipe.open("w"):
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=60)
     assert process.returncode == 130

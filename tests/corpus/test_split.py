@@ -41,7 +41,6 @@ def test_a_language_of_several_repositories_is_represented_and_survives(seed: in
 
 
 def test_small_cases() -> None:
-    assert choose_heldout({"a": {"C": 1}, "b": {"C": 1}}, 0, 1) == set()
     assert choose_heldout({}, 0.1, 1) == set()
     assert choose_heldout({"a": {"C": 10}, "b": {"C": 1}}, 0.01, 1) == {"b"}
     with pytest.raises(SnowError, match="one repository only"):

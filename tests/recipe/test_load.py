@@ -51,7 +51,7 @@ def _write(tmp_path, text):
         ("corpus.sources.0.kind=git", r"corpus.sources.0: .*git"),
         ("name=a b", r"name: .*pattern"),
         ("name=/tmp/elsewhere", r"name: .*pattern"),
-        ("train.phases.a/b={blend: {standard: 1}, tokens: 10M}", r"'a/b' names a folder"),
+        ("train.phases.a/b={blend: {standard: 1}, tokens: 1B, batch: 8, sequence: 512}", r"'a/b' names a folder"),
         ("train.validation.tiers=[high_qualty]", r"train.validation.tiers: no tier is called 'high_qualty'; there are: .*heldout"),
         ("tokenize.tiers={syntetic: {grouping: file}}", r"tokenize.tiers: no tier is called 'syntetic'"),
         ("corpus.heldout_fraction=0", r"corpus.heldout_fraction: .*greater than 0"),
