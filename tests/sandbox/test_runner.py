@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -201,6 +202,7 @@ def test_process_isolation_still_limits_and_leaves_nothing():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="running as a plain user already: every other test here is this one")
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_ENABLE_SHARED")), reason="a Python with a shared libpython runs at its own path only")
 def test_a_plain_user_gets_the_same_isolation(tmp_path):
     """The other way in, through a user namespace: this Python is shown below /mnt in a mount namespace, as its own home may be closed to others."""
     site = next(path for path in sys.path if path.endswith("site-packages"))
