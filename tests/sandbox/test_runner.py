@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 
@@ -202,7 +201,6 @@ def test_process_isolation_still_limits_and_leaves_nothing():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="running as a plain user already: every other test here is this one")
-@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_ENABLE_SHARED")), reason="a Python with a shared libpython runs at its own path only")
 def test_a_plain_user_gets_the_same_isolation(tmp_path):
     """The other way in, through a user namespace: this Python is shown below /mnt in a mount namespace, as its own home may be closed to others."""
     site = next(path for path in sys.path if path.endswith("site-packages"))
@@ -213,9 +211,11 @@ def test_a_plain_user_gets_the_same_isolation(tmp_path):
         'print(run(\'open("/usr/planted", "w")\').status, run(bomb, SandboxSettings(timeout=1)).status)\n'
     )
     repository = Path(__file__).parents[2]
-    script = f'mount --bind {sys.base_prefix} /mnt && cd / && exec setpriv --reuid 65534 --regid 65534 --clear-groups /mnt/bin/python3 -c "$PROGRAM"'
+    script = f'mount --bind {sys.base_prefix} /mnt && cd / && {{ /mnt/bin/python3 -c "" || exit 99; }} && exec setpriv --reuid 65534 --regid 65534 --clear-groups /mnt/bin/python3 -c "$PROGRAM"'
     environment = {"PATH": os.environ["PATH"], "PROGRAM": text, "PYTHONPATH": f"{repository}:{site}"}
     result = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    if result.returncode == 99:
+        pytest.skip("this Python's libpython is found at its own path only, so it cannot be shown elsewhere")
     assert result.returncode == 0, result.stderr
     assert "'tmp'" in result.stdout and "home" not in result.stdout
     assert result.stdout.splitlines()[-1] in {"failed timeout", "failed processes"}
