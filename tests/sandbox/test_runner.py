@@ -211,7 +211,8 @@ def test_a_plain_user_gets_the_same_isolation(tmp_path):
         'print(run(\'open("/usr/planted", "w")\').status, run(bomb, SandboxSettings(timeout=1)).status)\n'
     )
     repository = Path(__file__).parents[2]
-    script = f'mount --bind {sys.base_prefix} /mnt && cd / && {{ /mnt/bin/python3 -c "" || exit 99; }} && exec setpriv --reuid 65534 --regid 65534 --clear-groups /mnt/bin/python3 -c "$PROGRAM"'
+    nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups /mnt/bin/python3 -c"
+    script = f'mount --bind {sys.base_prefix} /mnt && cd / && {{ {nobody} "" || exit 99; }} && exec {nobody} "$PROGRAM"'
     environment = {"PATH": os.environ["PATH"], "PROGRAM": text, "PYTHONPATH": f"{repository}:{site}"}
     result = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
     if result.returncode == 99:
