@@ -16,7 +16,7 @@ import zstandard
 
 from megatron_snow.artifacts.errors import SnowError
 
-SHARD_BYTES = 256 * 2**20  # uncompressed; the size data-parallel engines like to schedule (ours, LOG.md 2026-11-23)
+SHARD_BYTES = 256 * 2**20  # uncompressed; ours: tasks of a minute or so for an engine that is parallel by file
 
 
 class Document(TypedDict):

@@ -4,7 +4,7 @@ Formulas. Parameters and FLOPs: ``model.settings``. Memory a process in bf16 tra
 gradients (Megatron's mixed precision): 2 + 4 + 4 + 8 bytes a parameter for weights, main weights, gradients and Adam's two
 moments, of which main weights and moments are shared by the data-parallel replicas (distributed optimizer); in fp32
 4 + 4 + 8. Activations: 34 x sequence x micro-batch x hidden bytes a layer (Korthikanti et al. 2022, equation 2, without the
-attention scores, which flash attention never stores), halved steps of precision aside; logits: vocabulary x sequence x
+attention scores, which flash attention never stores), at 16 bits, twice that in fp32; logits: vocabulary x sequence x
 micro-batch x 10 bytes (bf16 logits, fp32 copy and gradient). A checkpoint holds weights, main weights and moments. Hours:
 FLOPs at the stated share of an H100's 989 TFLOP/s (NVIDIA's data sheet, dense bf16).
 """
