@@ -11,7 +11,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron_snow.model.settings import ModelSettings, Recompute
 from megatron_snow.parallel.backend import Backend, assert_sound
 from megatron_snow.parallel.groups import ends
-from megatron_snow.parallel.settings import Layout, Precision
+from megatron_snow.parallel.settings import Fp8Settings, Layout, Precision
 
 _RECOMPUTE: dict[Recompute, dict[str, Any]] = {
     "none": {},
@@ -25,8 +25,15 @@ def _left_for_initialise(weight: torch.Tensor) -> torch.Tensor:
     return weight
 
 
-def transformer_config(model: ModelSettings, layout: Layout, backend: Backend, precision: Precision, recompute: Recompute) -> TransformerConfig:
-    """Megatron's configuration of the model under a layout on a device."""
+def transformer_config(
+    model: ModelSettings,
+    layout: Layout,
+    backend: Backend,
+    precision: Precision,
+    recompute: Recompute,
+    fp8: Fp8Settings = Fp8Settings(),  # noqa: B008 - frozen
+) -> TransformerConfig:
+    """Megatron's configuration of the model under a layout on a device; ``fp8`` counts where ``precision`` is fp8."""
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     config = TransformerConfig(
         num_layers=model.layers, hidden_size=model.hidden, ffn_hidden_size=model.ffn, num_attention_heads=model.heads, num_query_groups=model.kv_heads,
@@ -36,7 +43,7 @@ def transformer_config(model: ModelSettings, layout: Layout, backend: Backend, p
         tensor_model_parallel_size=layout.tensor, pipeline_model_parallel_size=layout.pipeline, virtual_pipeline_model_parallel_size=layout.virtual_pipeline,
         context_parallel_size=layout.context, sequence_parallel=layout.sequence_parallel,
         params_dtype=dtype, pipeline_dtype=dtype, bf16=dtype == torch.bfloat16,
-        **_RECOMPUTE[recompute], **backend.overrides(precision),
+        **_RECOMPUTE[recompute], **backend.overrides(precision, fp8),
     )  # fmt: skip
     assert_sound(config)
     return config

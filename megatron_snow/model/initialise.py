@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from megatron.core.dist_checkpointing.dict_utils import nested_values
-from megatron.core.dist_checkpointing.mapping import ShardedTensor, apply_factories
+from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory, apply_factories
 
 from megatron_snow.model.settings import ModelSettings
 
@@ -22,13 +22,17 @@ SHARDING = {"non_homogeneous_layers": True, "singleton_local_shards": False}
 _INTO_RESIDUAL = ("self_attention.linear_proj.weight", "mlp.linear_fc2.weight")
 
 
-def sharded_parts(chunk: Any) -> Iterator[ShardedTensor]:
-    """This rank's parts of the model's tensors, each with its global name, shape and offset; ``data`` is a view of the weight."""
+def sharded_parts(chunk: Any) -> Iterator[tuple[torch.Tensor, list[ShardedTensor]]]:
+    """Each of this rank's weights with its parts, in order along dimension 0: global name, shape and offset of each.
+
+    A weight has one part, but for SwiGLU's first matrix: a tensor-parallel rank holds a slice of its gate and one of its up half.
+    """
     sharded = chunk.sharded_state_dict(metadata=SHARDING)
-    apply_factories(sharded)
-    for value in nested_values(sharded):
-        if isinstance(value, ShardedTensor):
-            yield value
+    for whole in list(nested_values(sharded)):
+        if isinstance(whole, ShardedTensor | ShardedTensorFactory):
+            parts = {"": whole}
+            apply_factories(parts)
+            yield whole.data, [part for part in nested_values(parts) if isinstance(part, ShardedTensor)]
 
 
 def full_tensor(name: str, shape: tuple[int, ...], model: ModelSettings, seed: int) -> torch.Tensor:
@@ -44,11 +48,10 @@ def full_tensor(name: str, shape: tuple[int, ...], model: ModelSettings, seed: i
 def initialise(chunks: Iterable[Any], model: ModelSettings, seed: int) -> None:
     """Fill every parameter of this rank's model pieces."""
     for chunk in chunks:
-        filled, name, full = 0, "", torch.empty(0)
-        for part in sharded_parts(chunk):
-            if part.key != name:  # the two halves of SwiGLU's first matrix come one after the other under one name
-                name, full = part.key, full_tensor(part.key, tuple(part.global_shape), model, seed)
-            window = tuple(slice(start, start + size) for start, size in zip(part.global_offset, part.local_shape, strict=True))
-            part.data.copy_(full[window])
-            filled += part.data.numel()
+        filled = 0
+        for weight, parts in sharded_parts(chunk):
+            full = full_tensor(parts[0].key, tuple(parts[0].global_shape), model, seed)
+            windows = [tuple(slice(start, start + size) for start, size in zip(part.global_offset, part.local_shape, strict=True)) for part in parts]
+            weight.copy_(torch.cat([full[window] for window in windows]))  # at once: an FP8 weight finds its scales from the whole
+            filled += weight.numel()
         assert filled == sum(parameter.numel() for parameter in chunk.parameters()), "a parameter escaped initialisation"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from megatron_snow.parallel.apex_guard import guard_apex
-from megatron_snow.parallel.settings import Precision
+from megatron_snow.parallel.settings import Fp8Settings, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +33,11 @@ class Backend(Protocol):
         """Prepare this process, once, before anything is built."""
         ...
 
-    def check_precision(self, precision: Precision) -> None:
+    def check_precision(self, precision: Precision, fp8: Fp8Settings) -> None:
         """Raises SnowError where this machine cannot train in it."""
         ...
 
-    def overrides(self, precision: Precision) -> dict[str, Any]:
+    def overrides(self, precision: Precision, fp8: Fp8Settings) -> dict[str, Any]:
         """Fields of megatron's TransformerConfig that depend on the device."""
         ...
 

@@ -14,7 +14,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.parallel import cpu_device
 from megatron_snow.parallel.layer_spec import torch_block_spec
 from megatron_snow.parallel.optimizer_fixes import fix_resume, torch_optimizers
-from megatron_snow.parallel.settings import Precision
+from megatron_snow.parallel.settings import Fp8Settings, Precision
 
 
 class CpuBackend:
@@ -29,11 +29,11 @@ class CpuBackend:
         torch.set_num_threads(threads)
         cpu_device.activate()
 
-    def check_precision(self, precision: Precision) -> None:
+    def check_precision(self, precision: Precision, fp8: Fp8Settings) -> None:
         if precision == "fp8":
             raise SnowError("train.precision fp8 needs a GPU with Transformer Engine; this machine has no CUDA device: use bf16 or fp32")
 
-    def overrides(self, precision: Precision) -> dict[str, Any]:
+    def overrides(self, precision: Precision, fp8: Fp8Settings) -> dict[str, Any]:
         off = (
             "gradient_accumulation_fusion", "masked_softmax_fusion", "bias_activation_fusion", "bias_dropout_fusion", "apply_rope_fusion",
             "persist_layer_norm", "cross_entropy_loss_fusion", "batch_p2p_sync", "batch_p2p_comm", "overlap_p2p_comm",

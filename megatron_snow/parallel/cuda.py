@@ -1,6 +1,6 @@
 """The CUDA backend: nccl; Transformer Engine's layers where it is installed, the plain torch spec of the CPU where not.
 
-This module has not been run: no GPU was at hand when it was written. It holds only what must differ from the CPU.
+It holds only what must differ from the CPU. What was seen on which card is in LOG.md.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ import importlib.util
 from typing import Any
 
 import torch
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_with_transformer_engine_spec
 from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
-from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.parallel.layer_spec import torch_block_spec
 from megatron_snow.parallel.optimizer_fixes import fix_resume
-from megatron_snow.parallel.settings import Precision
+from megatron_snow.parallel.settings import Fp8Settings, Precision
+
+_FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0)}
+"""Compute capability each FP8 recipe needs (Transformer Engine 2.11: Ada has FP8 products, blocks are for Hopper)."""
 
 
 class CudaBackend:
@@ -36,28 +38,36 @@ class CudaBackend:
         torch.set_num_threads(threads)
         torch.cuda.set_device(self.device)
 
-    def check_precision(self, precision: Precision) -> None:
-        if precision == "fp8" and not self.transformer_engine:
+    def check_precision(self, precision: Precision, fp8: Fp8Settings) -> None:
+        if precision != "fp8":
+            return
+        if not self.transformer_engine:
             raise SnowError(
                 "train.precision fp8 needs Transformer Engine, which is not installed (megatron-core would then train in bf16, silently): "
                 "install it, or use bf16"
             )
+        found, needed = torch.cuda.get_device_capability(self.device), _FP8_CAPABILITY[fp8.recipe]
+        if found < needed:
+            name = torch.cuda.get_device_name(self.device)
+            raise SnowError(
+                f"fp8.recipe {fp8.recipe} needs compute capability {needed[0]}.{needed[1]}, {name} has {found[0]}.{found[1]}: use bf16, or another recipe"
+            )
 
-    def overrides(self, precision: Precision) -> dict[str, Any]:
-        fp8 = {"fp8": "hybrid", "fp8_recipe": "delayed"} if precision == "fp8" else {}
+    def overrides(self, precision: Precision, fp8: Fp8Settings) -> dict[str, Any]:
         return {
-            "use_cpu_initialization": False, "gradient_accumulation_fusion": False, "masked_softmax_fusion": False,
-            "apply_rope_fusion": self.transformer_engine, "persist_layer_norm": False,
-            "batch_p2p_comm": False, "overlap_p2p_comm": False, "deallocate_pipeline_outputs": False, **fp8,
+            "use_cpu_initialization": False, "masked_softmax_fusion": False, "persist_layer_norm": False,
+            "gradient_accumulation_fusion": False,  # of the output layer it would need apex; the layers get it in te_layer_spec
+            "apply_rope_fusion": self.transformer_engine, "bias_activation_fusion": True, "bias_dropout_fusion": True,
+            "batch_p2p_comm": False, "overlap_p2p_comm": False, "deallocate_pipeline_outputs": False,
+            **(fp8_overrides(fp8) if precision == "fp8" else {}),
         }  # fmt: skip
 
     def block_spec(self, config: TransformerConfig, vp_stage: int | None) -> TransformerBlockSubmodules:
         if not self.transformer_engine:
             return torch_block_spec(config, vp_stage)
-        from megatron.core.extensions.transformer_engine import TENorm
+        from megatron_snow.parallel.te_layer_spec import te_block_spec
 
-        layer = get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
-        return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config, vp_stage=vp_stage), layer_norm=TENorm)
+        return te_block_spec(config, vp_stage)
 
     def seed(self, seed: int) -> None:
         torch.manual_seed(seed)
@@ -65,3 +75,13 @@ class CudaBackend:
 
     def optimizer(self, config: OptimizerConfig, chunks: list[Any]) -> MegatronOptimizer:
         return fix_resume(get_megatron_optimizer(config, chunks))
+
+
+def fp8_overrides(fp8: Fp8Settings) -> dict[str, Any]:
+    """Megatron's names for the FP8 settings."""
+    return {
+        "fp8": fp8.format, "fp8_recipe": fp8.recipe, "fp8_param": fp8.parameters,
+        "fp8_amax_history_len": fp8.amax_history, "fp8_amax_compute_algo": "max",
+        "first_last_layers_bf16": fp8.bf16_first + fp8.bf16_last > 0,
+        "num_layers_at_start_in_bf16": fp8.bf16_first, "num_layers_at_end_in_bf16": fp8.bf16_last,
+    }  # fmt: skip

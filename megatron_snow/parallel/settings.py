@@ -18,6 +18,46 @@ Precision = Literal["bf16", "fp32", "fp8"]
 """What matrix products run in; fp8 needs Transformer Engine and keeps bf16 for the rest."""
 
 
+class Fp8Settings(Settings):
+    """How Transformer Engine quantises matrix products under ``precision: fp8``; the rest stays bf16, main weights fp32.
+
+    The paper does not state a precision, so all of this is ours.
+    """
+
+    recipe: Literal["delayed", "tensorwise", "blockwise"] = "tensorwise"  # ours: needs no amax history, so a resumed run is the same run
+    """Where scales come from: past maxima (``delayed``), the tensor at hand, or its 1 x 128 and 128 x 128 blocks."""
+    format: Literal["hybrid", "e4m3"] = "hybrid"  # Micikevicius et al. 2022: e4m3 forward, e5m2 for gradients
+    """``hybrid`` is e4m3 with e5m2 gradients; ``e4m3`` uses that for all (DeepSeek-V3's choice with blocks)."""
+    parameters: bool = False
+    """Keep the layers' weights in FP8 and gather them so over the replicas; main weights stay fp32."""
+    bf16_first: Annotated[int, Field(ge=0)] = 0
+    """Layers at the start that stay in bf16."""
+    bf16_last: Annotated[int, Field(ge=0)] = 0
+    """Layers at the end that stay in bf16."""
+    amax_history: Count = 1024  # Transformer Engine's own default
+    """Steps of maxima that ``delayed`` scales by."""
+
+    def check(self, model: ModelShape, layout: Layout, sequence: int, micro_batch: int) -> None:
+        """Refuse what Transformer Engine or megatron-core would stumble over.
+
+        Raises:
+            SnowError: naming the setting to change.
+        """
+        if self.recipe == "delayed" and self.bf16_first + self.bf16_last:
+            raise SnowError(
+                f"fp8.bf16_first {self.bf16_first} and bf16_last {self.bf16_last} do not go with fp8.recipe delayed: "
+                "choose tensorwise or blockwise, or set both to 0"
+            )
+        stage = model.layers // layout.pipeline
+        if max(self.bf16_first, self.bf16_last) > stage:
+            raise SnowError(f"fp8.bf16_first {self.bf16_first} and bf16_last {self.bf16_last}: each pipeline stage has {stage} layers, give no more than that")
+        block = 128 if self.recipe == "blockwise" else 16  # Transformer Engine: rows and columns of an FP8 product
+        tokens = sequence * micro_batch // layout.context // (layout.tensor if layout.sequence_parallel else 1)
+        for name, size in (("hidden", model.hidden), ("ffn / layout.tensor", model.ffn // layout.tensor), ("tokens of a micro-batch", tokens)):
+            if size % block:
+                raise SnowError(f"fp8.recipe {self.recipe} multiplies in blocks of {block}, {name} {size} is not a multiple of that: change it or use bf16")
+
+
 class ModelShape(Protocol):
     """The numbers of a model that a layout divides (``model.settings.ModelSettings`` has them)."""
 

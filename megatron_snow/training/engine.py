@@ -34,7 +34,7 @@ class Engine:
     ) -> None:
         self.phase, self.backend, self.place = phase, backend, place
         self.weight_decay = train.optimizer.weight_decay
-        self.config = transformer_config(model, layout, backend, train.precision, train.recompute)
+        self.config = transformer_config(model, layout, backend, train.precision, train.recompute, train.fp8)
         self.chunks = build_chunks(self.config, model, vocabulary, phase.sequence, layout, backend)
         """The bare models, for initialisation and checkpoints."""
         self.wrapped = _wrap(self.config, self.chunks, backend)
@@ -94,7 +94,9 @@ class Engine:
 
 
 def _wrap(config: TransformerConfig, chunks: list[Any], backend: Backend) -> list[DistributedDataParallel]:
-    wrapping = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=True, overlap_grad_reduce=backend.overlap)
+    wrapping = DistributedDataParallelConfig(
+        grad_reduce_in_fp32=True, use_distributed_optimizer=True, overlap_grad_reduce=backend.overlap, fp8_param_gather=config.fp8_param
+    )
     casted = [Float16Module(config, chunk) for chunk in chunks] if config.bf16 else chunks
     return [DistributedDataParallel(config, wrapping, chunk, disable_bucketing=index > 0) for index, chunk in enumerate(casted)]
 
@@ -104,7 +106,7 @@ def _optimizer_config(train: TrainSettings, phase: PhaseSettings) -> OptimizerCo
     return OptimizerConfig(
         optimizer="adam", lr=phase.learning_rate.peak, min_lr=phase.learning_rate.end, weight_decay=adam.weight_decay, adam_beta1=adam.beta1,
         adam_beta2=adam.beta2, adam_eps=adam.epsilon, clip_grad=adam.clip, use_distributed_optimizer=True, bf16=train.precision != "fp32",
-        params_dtype=torch.float32 if train.precision == "fp32" else torch.bfloat16,
+        params_dtype=torch.float32 if train.precision == "fp32" else torch.bfloat16, fp8_recipe=train.fp8.recipe if train.precision == "fp8" else None,
     )  # fmt: skip
 
 

@@ -62,6 +62,8 @@ def check(spec: RunSpec, processes: int) -> None:
     """Refuse before any process starts what cannot run on ``processes``. Raises SnowError."""
     phase, padded = spec.settings, padded_vocabulary(spec.model, spec.vocabulary)
     spec.layout.check(spec.model, padded, phase.sequence, phase.batch, phase.micro_batch, processes)
+    if spec.train.precision == "fp8":
+        spec.train.fp8.check(spec.model, spec.layout, phase.sequence, phase.micro_batch)
     try:
         spec.layout.check(spec.model, padded, phase.sequence, spec.train.validation.samples, phase.micro_batch, processes)
     except SnowError as error:

@@ -14,7 +14,7 @@ from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Duration, Seconds, Tokens
 from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import Recompute
-from megatron_snow.parallel.settings import Precision
+from megatron_snow.parallel.settings import Fp8Settings, Precision
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -137,6 +137,8 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     precision: Precision = "bf16"  # ours; not stated in the paper
     """``bf16`` and ``fp8`` keep fp32 main weights; ``fp32`` is for checking layouts against each other."""
+    fp8: Fp8Settings = Fp8Settings()
+    """Counts where ``precision`` is fp8."""
     recompute: Annotated[Recompute, RUNTIME] = "none"
     """Which activations the backward pass computes again: ``none``, ``selective`` (attention) or ``full``."""
     checkpoint: Annotated[CheckpointSettings, RUNTIME] = CheckpointSettings()

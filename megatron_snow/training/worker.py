@@ -55,7 +55,7 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
     from megatron_snow.parallel.backend import choose_backend
 
     backend = choose_backend(numbers.local_rank)
-    backend.check_precision(spec.train.precision)
+    backend.check_precision(spec.train.precision, spec.train.fp8)
     backend.start(spec.threads)
     from megatron_snow.parallel.groups import close_groups, open_groups
     from megatron_snow.training.loop import run_phase

@@ -20,7 +20,7 @@ def fresh_weights(rank: int, world: int, rendezvous: str, layout: Layout, model:
     config = transformer_config(model, layout, backend, "fp32", "none")
     chunks = build_chunks(config, model, 256, 32, layout, backend)
     initialise(chunks, model, seed=3)
-    return [(part.key, (tuple(part.global_offset), part.data.detach().clone())) for chunk in chunks for part in sharded_parts(chunk)]
+    return [(part.key, (tuple(part.global_offset), part.data.detach().clone())) for chunk in chunks for _, parts in sharded_parts(chunk) for part in parts]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.parallel.backend import assert_sound
-from megatron_snow.parallel.settings import Layout
+from megatron_snow.parallel.settings import Fp8Settings, Layout
 from tests.training import ranks, small
 
 
@@ -32,9 +32,9 @@ def fp8_refusals(rank: int, world: int, rendezvous: str) -> list[str]:
 
     said = []
     for backend in (CpuBackend(), CudaBackend(0)):
-        backend.check_precision("bf16")
+        backend.check_precision("bf16", Fp8Settings())
         try:
-            backend.check_precision("fp8")
+            backend.check_precision("fp8", Fp8Settings())
         except SnowError as error:
             said.append(str(error))
     return said

@@ -40,10 +40,7 @@ def engine_run(rank: int, world: int, rendezvous: str) -> tuple[list[float], lis
         loss, norm, _ = engine.step(batches, rate, step + 1, False)
         losses.append(loss)
         norms.append(norm)
-    weights: dict[str, torch.Tensor] = {}
-    for part in sharded_parts(engine.chunks[0]):  # SwiGLU's halves come in order under one name
-        weights[part.key] = torch.cat([weights[part.key], part.data]) if part.key in weights else part.data.clone()
-    return losses, norms, weights
+    return losses, norms, {parts[0].key: weight.detach().clone() for weight, parts in sharded_parts(engine.chunks[0])}
 
 
 def to_llama(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
