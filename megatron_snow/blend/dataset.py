@@ -5,8 +5,8 @@ difference, and a longer phase starts with the samples of a shorter one. ``Blend
 from and the how-manieth of that tier it is; ``TierStream`` says which tokens those are. Opening maps the tiers' index
 files and reads the document lengths; nothing is built or stored per sample.
 
-Documents are packed into sequences without padding and may be cut; ``origin`` names each piece, ``boundaries`` says
-where each begins, for whoever masks attention between documents (the paper does not say whether it does).
+Documents are packed into sequences without padding and may be cut; ``sample`` gives the tokens with where each piece
+begins, for whoever masks attention between documents (the paper does not say whether it does), and names each piece.
 """
 
 from __future__ import annotations
@@ -19,14 +19,22 @@ import numpy.typing as npt
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.blend.index import BlendSplit
-from megatron_snow.blend.stream import Span, TierStream
+from megatron_snow.blend.sample import Sample, Span, Transform
+from megatron_snow.blend.stream import TierStream
 
 
 class PhaseDataset:
     """``len(data) == samples``; ``data[i]`` is int64 [sequence_length + 1]. Can be pickled: only the arguments travel."""
 
     def __init__(
-        self, tokens: Path, blend: Mapping[str, float], sequence_length: int, samples: int, seed: int, max_epochs: Mapping[str, float] | None = None
+        self,
+        tokens: Path,
+        blend: Mapping[str, float],
+        sequence_length: int,
+        samples: int,
+        seed: int,
+        max_epochs: Mapping[str, float] | None = None,
+        transform: Transform | None = None,
     ) -> None:
         """Open a phase's tiers.
 
@@ -37,6 +45,7 @@ class PhaseDataset:
             samples: how many the phase takes.
             seed: of the order of documents and samples.
             max_epochs: tier -> passes over it at most; a tier not named may be repeated without end.
+            transform: what is done to each sample as it is read; nothing, by default.
 
         Raises:
             SnowError: where a tier is missing or empty, a number out of range, or a tier would be repeated more often than allowed.
@@ -47,7 +56,8 @@ class PhaseDataset:
             raise SnowError("the blend names no tier; write it like {standard: 1}")
         if wrong := [f"{tier}: {weight}" for tier, weight in blend.items() if not weight > 0]:
             raise SnowError(f"the blend has {', '.join(wrong)}: weights are positive numbers; leave out a tier that should not be used")
-        self._arguments = (tokens, dict(blend), sequence_length, samples, seed, dict(max_epochs or {}))
+        self._arguments = (tokens, dict(blend), sequence_length, samples, seed, dict(max_epochs or {}), transform)
+        self._transform = transform
         self._tiers = list(blend)
         self._split = BlendSplit(list(blend.values()), seed)
         self._streams = [TierStream(Path(tokens), tier, sequence_length, seed) for tier in self._tiers]
@@ -78,18 +88,23 @@ class PhaseDataset:
         return self._streams[tier], index
 
     def __getitem__(self, i: int) -> npt.NDArray[np.int64]:
-        """Sample ``i``, int64 [sequence_length + 1]. Raises IndexError outside 0 .. len - 1."""
+        """The tokens of sample ``i``, int64 [sequence_length + 1]. Raises IndexError outside 0 .. len - 1."""
+        return self.sample(i).tokens
+
+    def sample(self, i: int) -> Sample:
+        """Sample ``i``: its tokens, where each document's piece begins, where each comes from. Raises IndexError outside 0 .. len - 1."""
         stream, index = self._locate(i)
-        return stream.read(index)
+        sample = stream.read(index)
+        return sample if self._transform is None else self._transform(sample)
 
     def origin(self, i: int) -> list[Span]:
-        """Where sample ``i`` comes from: (tier, shard, document, first token in it, tokens), in the sample's order."""
+        """Where sample ``i`` comes from, in the sample's order; reads no tokens."""
         stream, index = self._locate(i)
         return stream.spans(index)
 
     def boundaries(self, i: int) -> npt.NDArray[np.int64]:
         """Where each document's piece begins in sample ``i``, with the sample's length at the end: int64 [pieces + 1]."""
-        return np.cumsum([0, *(span.tokens for span in self.origin(i))])
+        return self.sample(i).boundaries
 
     def counts(self) -> dict[str, int]:
         """Samples the phase takes from each tier."""

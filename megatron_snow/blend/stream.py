@@ -15,30 +15,16 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.blend import native
+from megatron_snow.blend.sample import Sample, Span
 from megatron_snow.tokens.indexed import IndexedDataset
 
 _OPEN_PASSES = 2  # ours: a sample spans two passes at most, unless the tier is shorter than the sample
-
-
-class Span(NamedTuple):
-    """A run of tokens of one document inside a sample."""
-
-    tier: str
-    shard: str
-    """Name of the shard's files without ``.bin`` / ``.idx``."""
-    document: int
-    """Place in the shard."""
-    first: int
-    """First token within the document."""
-    tokens: int
-    """How many."""
 
 
 def _key(purpose: str, seed: int, tier: str, epoch: int) -> int:
@@ -67,15 +53,20 @@ class TierStream:
 
     def spans(self, sample: int) -> list[Span]:
         """Where the tokens of the ``sample``-th sample dealt come from, in order."""
-        return [Span(self.tier, self._shards[shard].prefix.name, document, first, count) for shard, document, first, count in self._pieces(sample)]
+        return self._name(list(self._pieces(sample)))
 
-    def read(self, sample: int) -> npt.NDArray[np.int64]:
-        """The tokens of the ``sample``-th sample dealt, int64 [sequence_length + 1]."""
-        pieces = [self._shards[shard].doc(document)[first : first + count] for shard, document, first, count in self._pieces(sample)]
-        return np.concatenate(pieces, dtype=np.int64, casting="unsafe")
+    def read(self, sample: int) -> Sample:
+        """The ``sample``-th sample dealt."""
+        pieces = list(self._pieces(sample))
+        parts = [self._shards[shard].doc(document)[first : first + count] for shard, document, first, count, _ in pieces]
+        tokens = np.concatenate(parts, dtype=np.int64, casting="unsafe")
+        return Sample(tokens, np.cumsum([0, *map(len, parts)]), lambda: self._name(pieces))
 
-    def _pieces(self, sample: int) -> Iterator[tuple[int, int, int, int]]:
-        """(shard, document in it, first token, count) of each piece."""
+    def _name(self, pieces: list[tuple[int, int, int, int, int]]) -> list[Span]:
+        return [Span(self.tier, self._shards[shard].prefix.name, document, first, count, epoch) for shard, document, first, count, epoch in pieces]
+
+    def _pieces(self, sample: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """(shard, document in it, first token, count, pass) of each piece."""
         position = self._stream_sample(sample) * self.sequence_length
         end = position + self.sequence_length + 1
         while position < end:
@@ -84,7 +75,7 @@ class TierStream:
             shards = np.searchsorted(self._first_document, rows[:, 0], side="right") - 1
             rows[:, 0] -= self._first_document[shards]
             position += int(rows[:, 2].sum())
-            yield from zip(shards.tolist(), *rows.T.tolist(), strict=True)
+            yield from ((shard, *row, epoch) for shard, row in zip(shards.tolist(), rows.tolist(), strict=True))
 
     def _stream_sample(self, sample: int) -> int:
         """Place in the stream of the ``sample``-th sample dealt: shuffled among those that start in the same pass."""

@@ -13,6 +13,7 @@ from megatron.core.datasets.indexed_dataset import IndexedDataset as MegatronInd
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.blend.dataset import PhaseDataset
+from megatron_snow.blend.sample import Sample
 from megatron_snow.tokens.indexed import Header
 from megatron_snow.tokens.writer import IndexedWriter
 
@@ -45,14 +46,34 @@ def test_samples_are_what_origin_says(tokens: Path) -> None:
     assert len(data) == 200
     readers = {(tier, path.stem): MegatronIndexedDataset(str(path.with_suffix(""))) for tier in BLEND for path in (tokens / tier).glob("*.idx")}
     for i in range(len(data)):
-        sample, origin = data[i], data.origin(i)
+        sample, origin, whole = data[i], data.origin(i), data.sample(i)
         assert sample.dtype == np.int64 and sample.shape == (33,)
         pieces = []
-        for tier, shard, document, first, count in origin:
+        for tier, shard, document, first, count, epoch in origin:
             pieces.append(readers[tier, shard][document][first : first + count])
-            assert count > 0 and len(pieces[-1]) == count
+            assert count > 0 and len(pieces[-1]) == count and epoch >= 0
         assert np.array_equal(np.concatenate(pieces), sample)
-        assert data.boundaries(i).tolist() == [0, *np.cumsum([len(piece) for piece in pieces])]
+        assert data.boundaries(i).tolist() == [0, *np.cumsum([len(piece) for piece in pieces])] == whole.boundaries.tolist()
+        assert np.array_equal(whole.tokens, sample) and whole.spans == origin
+        seen = whole.cumulative_lengths
+        assert seen.dtype == np.int32 and seen[-1] == 32 and set(seen.tolist()) == {b for b in whole.boundaries.tolist() if b < 32} | {32}
+
+
+def backwards(sample: Sample) -> Sample:
+    """Each piece from its end to its beginning, the pass's number added."""
+    pieces = [sample.tokens[a:b][::-1] + span.epoch for a, b, span in zip(sample.boundaries, sample.boundaries[1:], sample.spans, strict=False)]
+    return sample.with_tokens(np.concatenate(pieces), sample.boundaries)
+
+
+def test_a_transform_sees_every_sample_as_it_is_read(tokens: Path) -> None:
+    plain, changed = PhaseDataset(tokens, BLEND, 32, 200, seed=1), PhaseDataset(tokens, BLEND, 32, 200, seed=1, transform=backwards)
+    again = pickle.loads(pickle.dumps(changed))  # noqa: S301 - our own bytes: what a loader's worker receives
+    assert max(span.epoch for i in range(200) for span in plain.origin(i)) >= 2
+    for i in range(200):
+        expected = backwards(plain.sample(i))
+        assert np.array_equal(changed[i], expected.tokens) and np.array_equal(again[i], expected.tokens) and changed.origin(i) == plain.origin(i)
+    with pytest.raises(ValueError, match="do not stand for"):
+        plain.sample(0).with_tokens(plain[0][:-1], plain.boundaries(0))
 
 
 def test_a_pass_reads_every_token_once_in_an_order_of_its_own(tmp_path: Path) -> None:
