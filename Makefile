@@ -1,5 +1,6 @@
 # make quickstart   the whole road on this machine, from nothing
 # make test         the test suite
+# make gpu          what needs a CUDA device: tests marked gpu and the GPU benches (WHEELS=FOLDER where there is no network)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: install quickstart test check bench sanitize clean
+.PHONY: install quickstart test check bench gpu sanitize clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +40,10 @@ sanitize: install
 
 bench: install
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+# The machine's own Python, which has torch for its driver; see tools/gpu.sh.
+gpu:
+	tools/gpu.sh $(WHEELS)
 
 clean:
 	rm -rf $(VENV) build out *.egg-info megatron_snow/*.so

@@ -14,6 +14,8 @@ from pathlib import Path
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.fixtures import FIXTURES, cache_folder
 from megatron_snow.artifacts.units import format_bytes
+from megatron_snow.parallel.apex_guard import is_nvidia_apex
+from megatron_snow.parallel.settings import FP8_CAPABILITY
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _apex() -> Finding:
     spec = importlib.util.find_spec("apex")
     if spec is None:
         return Finding("NVIDIA apex", False, "missing", "optional; not needed with Transformer Engine")
-    nvidia = importlib.util.find_spec("fused_layer_norm_cuda") is not None
+    nvidia = is_nvidia_apex(spec)
     note = "" if nvidia else "ignored: the package of this name on PyPI is another one; pip uninstall apex"
     return Finding("NVIDIA apex", nvidia, "yes" if nvidia else "a package named apex that is not NVIDIA's", note)
 
@@ -77,7 +79,7 @@ def _slurm() -> Finding:
     if sbatch is None:
         return Finding("Slurm", False, "missing", "clusters")
     text = subprocess.run([sbatch, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    return Finding("Slurm", True, text)
+    return Finding("Slurm", True, text or f"{sbatch}, without a configuration", "" if text else "sbatch --version says nothing")
 
 
 def _data() -> list[Finding]:
@@ -100,10 +102,40 @@ def _data() -> list[Finding]:
     return findings
 
 
+def _features() -> list[Finding]:
+    """What a recipe can ask for that not every machine can do, and what is missing for it."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    capability = torch.cuda.get_device_capability() if cuda else (0, 0)
+    engine = _version("transformer-engine") is not None
+    no_gpu = [] if cuda else ["a CUDA GPU"]
+    fp8 = no_gpu + ([] if engine else ["Transformer Engine (pip install --no-build-isolation transformer-engine[pytorch])"])
+
+    def feature(what: str, missing: list[str], note: str = "") -> Finding:
+        return Finding(what, not missing, "yes" if not missing else f"lacks {', '.join(missing)}", note)
+
+    def fp8_feature(recipe: str, needed: tuple[int, int]) -> Finding:
+        old = cuda and capability < needed
+        weak = [f"compute capability {needed[0]}.{needed[1]} (this is {capability[0]}.{capability[1]})"] if old else []
+        return feature(f"train.fp8.recipe: {recipe}", fp8 + weak)
+
+    return [
+        feature("train.precision: bf16", [], "" if cuda else "on the CPU, fast where it has AVX512-BF16 or AMX"),
+        *(fp8_feature(recipe, needed) for recipe, needed in FP8_CAPABILITY.items()),
+        feature("layout on several GPUs", [] if cuda and torch.cuda.device_count() > 1 else ["a second GPU"], "on CPU any layout runs, over gloo"),
+        feature("kernels in Triton", no_gpu + ([] if _version("triton") else ["triton"]), "" if cuda else "the CPU has chunked ones"),
+        feature("synthesize.local", [] if _version("xllamacpp") else ["xllamacpp"], "or name synthesize.endpoints"),
+        feature("tokenize.engine: fast", [] if _version("fastokens") else ["fastokens (pip install 'megatron_snow[fast]')"]),
+        feature("sbatch scripts", [] if shutil.which("sbatch") else ["Slurm's sbatch"], "examples/"),
+    ]
+
+
 def examine() -> str:
     """The findings as text, one a line."""
     lines = []
-    for title, findings in (("Machine", _machine()), ("Data, synthesis, evaluation", _data()), ("Training", _training())):
+    sections = (("Machine", _machine), ("Data, synthesis, evaluation", _data), ("Training", _training), ("What a recipe can ask for", _features))
+    for title, findings in ((title, find()) for title, find in sections):
         lines.append(title)
-        lines += [f"  {'ok ' if f.there else '-- '} {f.what:<20} {f.found}" + (f"  ({f.note})" if f.note else "") for f in findings]
+        lines += [f"  {'ok ' if f.there else '-- '} {f.what:<28} {f.found}" + (f"  ({f.note})" if f.note else "") for f in findings]
     return "\n".join(lines)

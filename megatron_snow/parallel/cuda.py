@@ -17,10 +17,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.parallel.layer_spec import torch_block_spec
 from megatron_snow.parallel.optimizer_fixes import fix_resume
-from megatron_snow.parallel.settings import Fp8Settings, Precision
-
-_FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0)}
-"""Compute capability each FP8 recipe needs (Transformer Engine 2.11: Ada has FP8 products, blocks are for Hopper)."""
+from megatron_snow.parallel.settings import FP8_CAPABILITY, Fp8Settings, Precision
 
 
 class CudaBackend:
@@ -46,7 +43,7 @@ class CudaBackend:
                 "train.precision fp8 needs Transformer Engine, which is not installed (megatron-core would then train in bf16, silently): "
                 "install it, or use bf16"
             )
-        found, needed = torch.cuda.get_device_capability(self.device), _FP8_CAPABILITY[fp8.recipe]
+        found, needed = torch.cuda.get_device_capability(self.device), FP8_CAPABILITY[fp8.recipe]
         if found < needed:
             name = torch.cuda.get_device_name(self.device)
             raise SnowError(

@@ -18,6 +18,10 @@ Precision = Literal["bf16", "fp32", "fp8"]
 """What matrix products run in; fp8 needs Transformer Engine and keeps bf16 for the rest."""
 
 
+FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0)}
+"""Compute capability each FP8 recipe needs (Transformer Engine 2.11: Ada has FP8 products, blocks are for Hopper)."""
+
+
 class Fp8Settings(Settings):
     """How Transformer Engine quantises matrix products under ``precision: fp8``; the rest stays bf16, main weights fp32.
 

@@ -59,8 +59,10 @@ def test_plan_of_the_papers_model():
 def test_doctor_reports_this_machine():
     result = snow("doctor")
     assert result.returncode == 0, result.stderr
-    for word in ("Python", "megatron-core", "Slurm", "sandbox", "NCCL", "Transformer Engine", "C++ index"):
+    for word in ("Python", "megatron-core", "Slurm", "sandbox", "NCCL", "Transformer Engine", "C++ index", "train.fp8.recipe: blockwise"):
         assert word in result.stdout
+    without_gpu = next(line for line in result.stdout.splitlines() if "train.fp8.recipe: delayed" in line)
+    assert without_gpu.startswith("  -- ") and "lacks a CUDA GPU, Transformer Engine" in without_gpu  # the suite hides any GPU
 
 
 @pytest.mark.parametrize(

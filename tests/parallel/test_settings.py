@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.model.settings import ModelSettings
-from megatron_snow.parallel.settings import Layout
+from megatron_snow.parallel.settings import Fp8Settings, Layout
 
 MODEL = ModelSettings(hidden=64, ffn=128, layers=4, heads=4, kv_heads=2)
 FITS: dict[str, Any] = {"vocabulary": 256, "sequence": 32, "batch": 8, "micro_batch": 1, "processes": 1}
@@ -49,3 +49,26 @@ def test_data_is_what_the_machine_leaves_over() -> None:
     assert layout.processes(devices=1) == 4
     assert layout.check(MODEL, **(FITS | {"processes": 8})) == 2
     assert Layout(data=3).processes(devices=8) == 3
+
+
+MODEL_OF_BLOCKS = ModelSettings(hidden=256, ffn=512, layers=4, heads=4, kv_heads=4)
+
+
+@pytest.mark.parametrize(
+    ("fp8", "layout", "sequence", "message"),
+    [
+        (Fp8Settings(recipe="delayed", bf16_last=1), Layout(), 128, "do not go with fp8.recipe delayed"),
+        (Fp8Settings(bf16_first=3), Layout(pipeline=2), 128, "each pipeline stage has 2 layers"),
+        (Fp8Settings(), Layout(), 120, "in blocks of 16, tokens of a micro-batch 120 is not"),
+        (Fp8Settings(recipe="blockwise"), Layout(tensor=8), 128, "in blocks of 128, ffn / layout.tensor 64 is not"),
+        (Fp8Settings(recipe="blockwise"), Layout(tensor=2, sequence_parallel=True), 128, "tokens of a micro-batch 64 is not"),
+    ],
+)
+def test_fp8_that_cannot_run_is_refused(fp8: Fp8Settings, layout: Layout, sequence: int, message: str) -> None:
+    with pytest.raises(SnowError, match=message):
+        fp8.check(MODEL_OF_BLOCKS, layout, sequence, 1)
+
+
+@pytest.mark.parametrize("recipe", ["delayed", "tensorwise", "blockwise"])
+def test_fp8_that_can_run_is_not(recipe: Literal["delayed", "tensorwise", "blockwise"]) -> None:
+    Fp8Settings(recipe=recipe).check(MODEL_OF_BLOCKS, Layout(tensor=2, pipeline=2), 256, 1)
