@@ -1,5 +1,6 @@
 # make quickstart   the whole road on this machine, from nothing
 # make test         the test suite
+# make soak         the tests that take long: a run killed a hundred times
 # make gpu          what needs a CUDA device: tests marked gpu and the GPU benches (WHEELS=FOLDER where there is no network)
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: install quickstart test check bench gpu sanitize clean
+.PHONY: install quickstart test soak check bench gpu sanitize clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +27,9 @@ quickstart: install
 
 test: install
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest
+
+soak: install
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m soak
 
 check: install
 	$(BIN)/ruff check .

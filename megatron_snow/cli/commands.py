@@ -1,4 +1,7 @@
-"""The command line. Errors a user can mend end with exit code 2 and no traceback; bugs keep theirs."""
+"""The command line. Errors a user can mend end with exit code 2 and no traceback; bugs keep theirs (1).
+
+A training that was stopped by a signal and saved ends with 3, one that lost a process (killed, hung) with 4: both go on with the same command.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +179,7 @@ def main() -> None:
         app()
     except SnowError as error:
         print(f"snow: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             print("\nsnow: stopped; the same command goes on from here", file=sys.stderr)

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 import megatron_snow
-from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
 from megatron_snow.parallel.backend import has_cuda_driver
 from megatron_snow.training.signals import STOPPING
 from megatron_snow.training.spec import RunSpec
@@ -35,7 +35,9 @@ def launch(spec: RunSpec, processes: int) -> None:
     """Run a phase on ``processes`` ranks of this machine, to its end.
 
     Raises:
-        SnowError: what a rank said is wrong, that one was killed, or that the run was stopped and saved.
+        SnowError: what a rank said is wrong.
+        Stopped: where a signal ended the run and it was saved.
+        LostRank: where a rank was killed.
         RuntimeError: with a rank's traceback, where a rank has a bug.
     """
     folder = spec.work / ".launch"
@@ -49,7 +51,7 @@ def launch(spec: RunSpec, processes: int) -> None:
         code = nursery.wait()
     codes = folder / "codes.json"
     if code == -signal.SIGKILL:
-        raise SnowError(f"phase {spec.phase} was killed (often for a lack of memory): run the same command again to go on from the last checkpoint")
+        raise LostRank(f"phase {spec.phase} was killed (often for a lack of memory): run the same command again to go on from the last checkpoint")
     if not codes.exists():
         raise RuntimeError(f"the process that starts the ranks ended with {code} before they did; its message is above")
     _judge(folder, {int(rank): code for rank, code in json.loads(codes.read_text()).items()}, spec.phase)
@@ -89,7 +91,7 @@ def _judge(folder: Path, codes: dict[int, int], phase: str) -> None:
     if all(code == FINISHED for code in codes.values()):
         return
     if all(code in (FINISHED, STOPPED) for code in codes.values()):
-        raise SnowError(f"training of phase {phase} was stopped by a signal and saved; run the same command again to go on")
+        raise Stopped(f"training of phase {phase} was stopped by a signal and saved; run the same command again to go on")
     errors: list[dict[str, Any]] = sorted((json.loads(path.read_text()) for path in folder.glob("error-*.json")), key=lambda error: error["time"])
     for error in errors:
         if error["mendable"]:
@@ -98,7 +100,7 @@ def _judge(folder: Path, codes: dict[int, int], phase: str) -> None:
     killed = {rank: -code for rank, code in codes.items() if code < 0}
     if killed and not causes:
         rank, number = min(killed.items())
-        raise SnowError(
+        raise LostRank(
             f"rank {rank} of phase {phase} was killed by signal {number} ({signal.Signals(number).name}; 9 is often a lack of memory): "
             "run the same command again to go on from the last checkpoint"
         )

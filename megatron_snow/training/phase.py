@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.errors import SnowError, Stopped
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.checkpoint.store import latest, read_description
 from megatron_snow.model.settings import ModelSettings, padded_vocabulary, parameters
@@ -89,7 +89,7 @@ def _run(spec: RunSpec, processes: int, numbers: RankNumbers | None) -> None:
     stop = StopSignal()
     stop.listen()
     if not run_rank(spec, numbers, stop):
-        raise SnowError(f"training of phase {spec.phase} was stopped by a signal and saved; run the same command again to go on")
+        raise Stopped(f"training of phase {spec.phase} was stopped by a signal and saved; run the same command again to go on")
 
 
 def _finished(spec: RunSpec) -> bool:

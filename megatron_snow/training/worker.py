@@ -13,12 +13,15 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
 
-FINISHED, BUG, MENDABLE, STOPPED = 0, 1, 2, 3
-"""Exit codes: the phase is finished; our fault; the user can mend it; stopped by a signal after saving."""
+FINISHED, BUG, MENDABLE, STOPPED, LOST = 0, 1, SnowError.exit_code, Stopped.exit_code, LostRank.exit_code
+"""Exit codes: the phase is finished; our fault; the user can mend it; stopped by a signal after saving; another rank is dead or hung.
+
+After ``STOPPED`` and ``LOST`` the same command goes on from the last checkpoint: a batch script requeues on them.
+"""
 
 _RESERVED_STEPS = 0xFFFFFFF0  # Slurm's SLURM_MAX_NORMAL_STEP_ID (slurm.h); above it: batch script, salloc's shell, ...
 

@@ -159,3 +159,15 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
         _, message = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from here" in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize(("error", "code"), [("SnowError", 2), ("Stopped", 3), ("LostRank", 4)])
+def test_a_batch_script_reads_from_the_exit_code_whether_to_requeue(error: str, code: int) -> None:
+    script = (
+        "from megatron_snow.artifacts import errors; from megatron_snow.cli import commands\n"
+        "@commands.app.command()\n"
+        f"def ends() -> None: raise errors.{error}('the same command goes on')\n"
+        "commands.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", script, "ends"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (code, "snow: the same command goes on\n")
