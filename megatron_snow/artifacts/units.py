@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_serializer, model_validator
 
 _COUNT = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "days": 86400}
@@ -82,7 +82,7 @@ class Duration(BaseModel):
     """A stretch of training, written ``2.5B`` (tokens) or ``600 steps``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    amount: int
+    amount: Annotated[int, Field(ge=0)]
     unit: Literal["tokens", "steps"]
 
     @model_validator(mode="before")
@@ -98,10 +98,19 @@ class Duration(BaseModel):
         except ValueError:
             raise ValueError(f"{value!r} is not a duration; write it like '2.5B' (tokens) or '600 steps'") from None
 
+    def __str__(self) -> str:
+        return self._write() if self.unit == "steps" else f"{format_count(self.amount)} tokens"
+
     @model_serializer
     def _write(self) -> str:
         return f"{self.amount} steps" if self.unit == "steps" else str(self.amount)
 
-    def steps(self, tokens_per_step: int) -> int:
-        """This duration in optimizer steps of ``tokens_per_step`` tokens, rounded up."""
-        return self.amount if self.unit == "steps" else -(-self.amount // tokens_per_step)
+
+def _some_stretch(duration: Duration) -> Duration:
+    if duration.amount == 0:
+        raise ValueError(f"{duration} is no stretch of training: give 1 at least, like '1000 steps' or '2.5B' (tokens)")
+    return duration
+
+
+Period = Annotated[Duration, AfterValidator(_some_stretch)]
+"""A duration that is longer than nothing: how often something is done, or how long."""

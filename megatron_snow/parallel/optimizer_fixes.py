@@ -66,6 +66,16 @@ def forget_momentum(optimizer: MegatronOptimizer) -> None:
         for state in one.optimizer.state.values():
             for value in state.values():
                 value.zero_()
+    restart_step_count(optimizer)
+
+
+@torch.no_grad()
+def restart_step_count(optimizer: MegatronOptimizer) -> None:
+    """Let AdamW count its steps from 0 again (its bias correction goes by them), keeping the moments."""
+    for one in torch_optimizers(optimizer):
+        for state in one.optimizer.state.values():
+            if "step" in state:
+                state["step"].zero_()
         for group in one.optimizer.param_groups:
             if "step" in group:  # TE's and apex's FusedAdam count here
                 group["step"] = 0

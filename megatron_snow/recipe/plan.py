@@ -88,7 +88,7 @@ def _phases(recipe: Recipe, road: Road) -> list[str]:
     for name, phase in recipe.train.phases.items():
         flops = phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence)
         total += flops
-        blend = ", ".join(f"{tier} {weight:g}" for tier, weight in phase.blend.items())
+        blend = ", ".join(f"{tier} {weight:g}" for tier, weight in phase.mix.items())
         lines.append(
             f"  {name:<12} {format_count(phase.tokens):>8} {phase.steps:>8,} {f'{phase.batch} x {phase.sequence}':>17} {_rate(phase):<34} "
             f"{flops:>9.3g} {_hours(flops):>11,.3g}  {blend}"
@@ -105,4 +105,4 @@ def _hours(flops: float) -> float:
 
 def _rate(phase: PhaseSettings) -> str:
     rate = phase.learning_rate
-    return f"{rate.warmup.steps(phase.tokens_per_step)} warm-up, {rate.decay} {rate.peak:g} -> {rate.end:g}"
+    return f"{phase.steps_of(rate.warmup)} warm-up, {rate.decay} {rate.peak:g} -> {rate.end:g}"

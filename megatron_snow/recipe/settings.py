@@ -56,6 +56,7 @@ class Recipe(Settings):
             if re.match(_NAME, phase) is None:
                 raise ValueError(f"train.phases: {phase!r} names a folder, so it may hold letters, digits, '.', '_' and '-' only")
             _check_tiers(f"train.phases.{phase}.blend", settings.blend, TIERS)
+            _check_tiers(f"train.phases.{phase}.replay", settings.replay, TIERS)
         _check_tiers("train.validation.tiers", self.train.validation.tiers, everything)
         _check_tiers("tokenize.tiers", self.tokenize.tiers, everything)
         return self

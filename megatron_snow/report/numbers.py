@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from megatron_snow.artifacts.units import format_count
 
@@ -65,3 +67,11 @@ def wilson(passed: int, total: int, z: float = 1.959964) -> tuple[float, float]:
 def words(name: str) -> str:
     """A key for people: ``near_duplicate`` -> ``near duplicate``."""
     return name.replace("_", " ")
+
+
+def mixture(phase: Mapping[str, Any]) -> str:
+    """The tiers a phase reads, from its settings: ``standard``; ``synthetic 0.16 + high quality 0.84``; a dash where none is named."""
+    blend, replay = phase.get("blend") or {}, phase.get("replay") or {}
+    left = (1 - sum(replay.values())) / sum(blend.values()) if replay and blend else 1
+    mixed = {tier: weight * left for tier, weight in blend.items()} | replay
+    return " + ".join(f"{words(tier)} {part:.3g}" if len(mixed) > 1 else words(tier) for tier, part in mixed.items()) or DASH

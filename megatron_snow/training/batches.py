@@ -1,11 +1,12 @@
 """Which samples a step trains on, and a rank's part of them.
 
-Step k of a phase takes samples k x batch to (k+1) x batch of the phase's dataset, whatever the layout and whenever the
-run was stopped: the order is a function of recipe and seed alone. Replica r of n takes the r-th n-th of each step.
+Step k of a phase takes the samples that ``PhaseSettings.samples_of`` names, whatever the layout and whenever the run was
+stopped: the order is a function of recipe and seed alone. Replica r of n takes the r-th n-th of each step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -28,15 +29,16 @@ class Samples(Protocol):
 class Batches:
     """A rank's micro-batches of a dataset, step by step."""
 
-    def __init__(self, samples: Samples, batch: int, micro_batch: int, vocabulary: int, place: Place, backend: Backend) -> None:
-        self.samples, self.batch, self.micro_batch, self.vocabulary = samples, batch, micro_batch, vocabulary
+    def __init__(self, samples: Samples, samples_of: Callable[[int], range], micro_batch: int, vocabulary: int, place: Place, backend: Backend) -> None:
+        """``samples_of``: the samples of a step over all replicas, as many as ``micro_batch`` x replicas divides."""
+        self.samples, self.samples_of, self.micro_batch, self.vocabulary = samples, samples_of, micro_batch, vocabulary
         self.place, self.backend = place, backend
-        self.per_replica = batch // place.data
 
     def indices(self, step: int) -> list[int]:
         """The samples this rank's replica reads in a step, in order."""
-        first = step * self.batch + self.place.data_rank * self.per_replica
-        return list(range(first, first + self.per_replica))
+        samples = self.samples_of(step)
+        own = len(samples) // self.place.data
+        return list(samples[self.place.data_rank * own : (self.place.data_rank + 1) * own])
 
     def step(self, step: int) -> list[Batch]:
         """The step's micro-batches: tokens, labels and positions, each [micro_batch, sequence / context] on the device."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from megatron_snow.artifacts.progress import Progress, say
@@ -20,6 +21,7 @@ from megatron_snow.model.initialise import initialise
 from megatron_snow.model.settings import padded_vocabulary
 from megatron_snow.parallel.backend import Backend
 from megatron_snow.parallel.groups import Place, total
+from megatron_snow.parallel.optimizer_fixes import restart_step_count
 from megatron_snow.training.batches import Batches, Samples
 from megatron_snow.training.engine import Engine
 from megatron_snow.training.records import METRICS, VALIDATION, Records
@@ -39,13 +41,11 @@ class _Phase:
         self.spec, self.backend, self.place, self.phase = spec, backend, place, spec.settings
         self.vocabulary = padded_vocabulary(spec.model, spec.vocabulary)
         self.engine = Engine(spec.train, self.phase, spec.model, self.vocabulary, spec.layout, backend, place)
-        self.batches = self._batches(phase_samples(spec.phase, self.phase, spec.tokens, spec.seed), self.phase.batch)
-        self.checkpoint_every = spec.train.checkpoint.every.steps(self.phase.tokens_per_step)
-        self.validate_every = spec.train.validation.every.steps(self.phase.tokens_per_step)
+        self.batches = self._batches(phase_samples(spec.phase, self.phase, spec.tokens, spec.seed), self.phase.samples_of)
 
     def run(self, stop: StopSignal) -> int:
         step = self._start()
-        remaining = (self.phase.steps - step) * self.phase.tokens_per_step
+        remaining = self.phase.tokens_before(self.phase.steps) - self.phase.tokens_before(step)
         stopping = False
         with (
             Records(self.spec.work, step, self.place.leader) as records,
@@ -56,9 +56,9 @@ class _Phase:
                 stopping = self._step(step, stop, records, bar)
                 step += 1
                 last = step == self.phase.steps
-                if last or (not stopping and step % self.validate_every == 0):
+                if last or (not stopping and self.phase.due(self.spec.train.validation.every, step)):
                     self._validate(step, records)
-                if last or stopping or step % self.checkpoint_every == 0:
+                if last or stopping or self.phase.due(self.spec.train.checkpoint.every, step):
                     records.sync()
                     self._save(step)
         return step
@@ -68,9 +68,9 @@ class _Phase:
         began = time.monotonic()
         rate = learning_rate(self.phase, step)
         loss, norm, stopping = self.engine.step(self.batches.step(step), rate, step + 1, stop.requested)
-        seconds, per_step = time.monotonic() - began, self.phase.tokens_per_step
+        seconds, per_step = time.monotonic() - began, len(self.phase.samples_of(step)) * self.phase.sequence
         row = {
-            "step": step + 1, "tokens": (step + 1) * per_step, "loss": loss, "learning_rate": rate, "gradient_norm": norm,
+            "step": step + 1, "tokens": self.phase.tokens_before(step + 1), "loss": loss, "learning_rate": rate, "gradient_norm": norm,
             "tokens_per_second": round(per_step / seconds, 1), "seconds": round(seconds, 4),
         }  # fmt: skip
         records.add(METRICS, row)
@@ -88,7 +88,9 @@ class _Phase:
         elif self.spec.previous is not None:
             before = latest(self.spec.previous)
             assert before is not None  # checked before the ranks were started
-            self._load(before, momentum=self.phase.hand_off == "all")
+            self._load(before, momentum=self.phase.hand_off != "weights")
+            if self.phase.hand_off == "moments":
+                restart_step_count(self.engine.optimizer)
         else:
             initialise(self.engine.chunks, self.spec.model, self.spec.seed)
             self.engine.optimizer.reload_model_params()
@@ -103,17 +105,21 @@ class _Phase:
     def _description(self, step: int) -> Description:
         spec = self.spec
         return Description(
-            format=FORMAT, phase=spec.phase, step=step, tokens=step * self.phase.tokens_per_step, model=spec.model, vocabulary=self.vocabulary,
+            format=FORMAT, phase=spec.phase, step=step, tokens=self.phase.tokens_before(step), model=spec.model, vocabulary=self.vocabulary,
             sequence=self.phase.sequence, precision="fp32" if spec.train.precision == "fp32" else "bf16", layout=spec.layout, seed=spec.seed,
         )  # fmt: skip
 
-    def _batches(self, samples: Samples, batch: int) -> Batches:
-        return Batches(samples, batch, self.phase.micro_batch, self.spec.vocabulary, self.place, self.backend)
+    def _batches(self, samples: Samples, samples_of: Callable[[int], range]) -> Batches:
+        return Batches(samples, samples_of, self.phase.micro_batch, self.spec.vocabulary, self.place, self.backend)
 
     def _validate(self, step: int, records: Records) -> None:
-        losses, tokens = {}, step * self.phase.tokens_per_step
+        losses, tokens = {}, self.phase.tokens_before(step)
         for tier, samples in validation_samples(self.spec.train, self.phase, self.spec.tokens, self.spec.seed).items():
-            losses[tier] = self.engine.loss(self._batches(samples, len(samples)).step(0))
+            losses[tier] = self._loss_on(samples)
             records.add(VALIDATION, {"step": step, "tokens": tokens, "tier": tier, "loss": losses[tier]})
         if self.place.leader:
             say(f"  validation after {format_count(tokens)} tokens: " + ", ".join(f"{tier} {loss:.3f}" for tier, loss in losses.items()))
+
+    def _loss_on(self, samples: Samples) -> float:
+        """Mean loss a token over all of ``samples``, as one batch."""
+        return self.engine.loss(self._batches(samples, lambda _: range(len(samples))).step(0))

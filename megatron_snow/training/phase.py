@@ -52,7 +52,7 @@ def train_phase(
     validation_samples(settings, spec.settings, tokens, seed)
     if not _finished(spec):
         _run(spec, processes, numbers)
-    summary = _summarise(spec, {tier: data.epochs(tier) for tier in spec.settings.blend})
+    summary = _summarise(spec, {tier: data.epochs(tier) for tier in spec.settings.mix})
     if numbers is None or numbers.rank == 0:
         write_atomically(work / "summary.json", json.dumps(summary, indent=1).encode())
     return summary
@@ -61,7 +61,11 @@ def train_phase(
 def check(spec: RunSpec, processes: int) -> None:
     """Refuse before any process starts what cannot run on ``processes``. Raises SnowError."""
     phase, padded = spec.settings, padded_vocabulary(spec.model, spec.vocabulary)
-    spec.layout.check(spec.model, padded, phase.sequence, phase.batch, phase.micro_batch, processes)
+    for batch in phase.batches:
+        try:
+            spec.layout.check(spec.model, padded, phase.sequence, batch, phase.micro_batch, processes)
+        except SnowError as error:
+            raise error if batch == phase.batch else SnowError(f"batch_ramp begins with smaller batches: {error}") from error
     if spec.train.precision == "fp8":
         spec.train.fp8.check(spec.model, spec.layout, phase.sequence, phase.micro_batch)
     try:

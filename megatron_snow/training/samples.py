@@ -23,9 +23,9 @@ def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int) -> P
     Raises:
         SnowError: where a tier is missing, empty, or would be repeated more than ``max_epochs`` allows.
     """
-    rounding = phase.steps * phase.tokens_per_step / phase.tokens  # whole steps may ask for a little more than the budget says
-    allowed = dict.fromkeys(phase.blend, phase.max_epochs * rounding)
-    return PhaseDataset(tokens, phase.blend, phase.sequence, phase.steps * phase.batch, order_seed(seed, name), allowed)
+    rounding = phase.tokens_before(phase.steps) / phase.tokens  # whole steps may ask for a little more than the budget says
+    allowed = dict.fromkeys(phase.mix, phase.max_epochs * rounding)
+    return PhaseDataset(tokens, phase.mix, phase.sequence, phase.samples, order_seed(seed, name), allowed)
 
 
 def validation_samples(train: TrainSettings, phase: PhaseSettings, tokens: Path, seed: int) -> dict[str, PhaseDataset]:

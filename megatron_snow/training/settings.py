@@ -11,31 +11,41 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
-from megatron_snow.artifacts.units import Duration, Seconds, Tokens
+from megatron_snow.artifacts.units import Duration, Period, Seconds, Tokens
 from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import Recompute
 from megatron_snow.parallel.settings import Fp8Settings, Precision
+from megatron_snow.training import ramp
 
 Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class LearningRate(Settings):
-    """Linear warm-up from 0 to ``peak``, then a decay to ``end`` at the phase's last token."""
+    """Linear warm-up from ``start`` to ``peak``, then a decay to ``end`` at the phase's last token.
 
+    With a peak above the rate that the phase before ended with, the warm-up is the paper's re-warm-up.
+    """
+
+    start: NotNegative = 0.0  # paper, section 3: phase 2's re-warm-up begins at 0
+    """What the warm-up begins at; not reached itself: the first of n warm-up steps is 1/n of the way up."""
     peak: Positive = 5.3e-4  # paper, section 3: all phases
     end: NotNegative = 0.0  # paper, section 3: phases 2 and 3
     warmup: Duration = Duration(amount=1000, unit="steps")  # paper, section 3: phase 2's re-warm-up
     decay: Literal["cosine", "linear", "constant", "wsd"] = "linear"  # paper, section 3: phase 2
     """``wsd`` holds the peak until ``cooldown`` before the end, then goes linearly; ``constant`` ignores ``end``."""
-    cooldown: Duration | None = None
+    cooldown: Period | None = None
     """Length of wsd's final descent; only for ``decay: wsd``."""
 
     @model_validator(mode="after")
     def _cooldown_fits(self) -> LearningRate:
         if (self.decay == "wsd") != (self.cooldown is not None):
             raise ValueError(f"cooldown {self.cooldown} does not go with decay {self.decay}: give cooldown for wsd, and only for it")
+        for name, value in (("start", self.start), ("end", self.end)):
+            if value > self.peak:
+                raise ValueError(f"{name} {value:g} is above peak {self.peak:g}: the rate goes up to peak and down from it; lower {name} or raise peak")
         return self
 
 
@@ -43,11 +53,16 @@ class PhaseSettings(Settings):
     """One phase."""
 
     blend: dict[str, Positive]
-    """Tier -> share of the phase's tokens; shares are taken relative to their sum."""
+    """Tier -> share of the phase's new data; shares are taken relative to their sum."""
+    replay: dict[str, Fraction] = {}  # noqa: RUF012 - settings are frozen. Paper: none; OpenCoder (arXiv 2411.04905) keeps 84 % real data in its last phase
+    """Tier -> share of the phase's tokens, 0..1, that is data of earlier phases; ``blend`` shares what is left over.
+    ``blend: {synthetic: 1}`` with ``replay: {high_quality: 0.84}`` is 16 % synthetic."""
     tokens: Tokens
     """Token horizon; rounded up to whole steps."""
     batch: Count = 512  # paper, section 3: phase 1; not stated for the others
     """Sequences a step, over all replicas."""
+    batch_ramp: ramp.BatchRamp | None = None  # paper: none stated
+    """A batch that is smaller at first. Changes how many samples a step takes, never their order; the learning rate then goes by tokens."""
     micro_batch: Annotated[Count, RUNTIME] = 1  # ours: fits anywhere; raise it where memory allows
     """Sequences in one forward pass of one replica."""
     sequence: Count = 8192  # paper, section 2
@@ -55,13 +70,23 @@ class PhaseSettings(Settings):
     learning_rate: LearningRate = LearningRate()
     max_epochs: Positive = 4.0  # paper, table 6: 4 passes of 12.5B is the choice
     """How often a tier's documents may be repeated; a phase that would need more is refused."""
-    hand_off: Literal["weights", "all"] = "weights"  # ours: the paper re-warms the learning rate, not said for AdamW's moments
-    """What comes from the phase before: the weights with a fresh optimizer, or its moments and step count too."""
+    warn_epochs: Annotated[Positive, RUNTIME] = 4.0  # paper, table 6: HumanEval+ rises up to 4 passes (21.3) and falls at 5 (20.1)
+    """Where ``max_epochs`` allows more passes than this, training warns when a tier goes beyond it."""
+    hand_off: Literal["weights", "moments", "all"] = "weights"  # ours: the paper re-warms the learning rate, not said for AdamW's moments
+    """What comes from the phase before. ``weights``: a fresh optimizer on its weights. ``all``: AdamW's moments and its step count too, as if the
+    phases were one run. ``moments``: the moments with the step count at 0 again, so that AdamW's bias correction enlarges the first updates
+    (2.2 times with beta 0.9 and 0.95, gone after some tens of steps): for a warm-up from 0 only."""
 
     @model_validator(mode="after")
     def _some_blend(self) -> PhaseSettings:
         if not self.blend:
             raise ValueError("blend names no tier; write it like {standard: 1}")
+        if twice := self.blend.keys() & self.replay.keys():
+            raise ValueError(f"tier {min(twice)} is in blend and in replay: name it once")
+        if sum(self.replay.values()) >= 1:
+            raise ValueError(
+                f"replay takes {sum(self.replay.values()):.0%} of the phase, nothing is left for blend: lower its shares, or put all tiers into blend"
+            )
         return self
 
     @field_validator("tokens")
@@ -72,29 +97,91 @@ class PhaseSettings(Settings):
         return tokens
 
     @model_validator(mode="after")
+    def _ramp_fits(self) -> PhaseSettings:
+        if self.batch_ramp is None:
+            return self
+        start, increment = self.batch_ramp.start, self.batch_ramp.increment
+        if start >= self.batch or (self.batch - start) % increment:
+            raise ValueError(f"batch_ramp from {start} by {increment} does not reach batch {self.batch}: batch less start must be a multiple of increment")
+        whole = self._stages[-1].step
+        if whole >= self.steps:
+            raise ValueError(f"batch_ramp reaches the whole batch after {whole} steps, the phase has {self.steps}: shorten batch_ramp.over")
+        return self
+
+    @model_validator(mode="after")
     def _schedule_fits(self) -> PhaseSettings:
-        rate = self.learning_rate
-        warmup = rate.warmup.steps(self.tokens_per_step)
+        rate, warmup = self.learning_rate, self.steps_of(self.learning_rate.warmup)
         if rate.cooldown is None:
             if warmup >= self.steps:
                 raise ValueError(f"warmup is {warmup} steps, the phase has {self.steps}: shorten it")
-        elif warmup + (cooldown := rate.cooldown.steps(self.tokens_per_step)) >= self.steps:
+        elif (start := ramp.steps_before(self._stages, rate.cooldown, self.sequence, self.steps)) < warmup:
+            cooldown = f"{self.steps - start}" if start >= 0 else f"over {self.steps}"
             raise ValueError(f"warmup is {warmup} steps and cooldown {cooldown}, the phase has {self.steps}: shorten them")
         return self
 
     @property
+    def _stages(self) -> list[ramp.Stage]:
+        return ramp.stages(self.batch, self.sequence, self.batch_ramp)
+
+    @property
+    def batches(self) -> list[int]:
+        """Every batch size of the phase, in order."""
+        return [stage.batch for stage in self._stages]
+
+    @property
     def tokens_per_step(self) -> int:
-        """Tokens the optimizer sees in one step."""
+        """Tokens the optimizer sees in one step of the whole batch."""
         return self.batch * self.sequence
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the phase."""
-        return -(-self.tokens // self.tokens_per_step)
+        return ramp.step_reaching(self._stages, -(-self.tokens // self.sequence))
+
+    @property
+    def samples(self) -> int:
+        """Sequences of the whole phase."""
+        return self.first_sample(self.steps)
+
+    def first_sample(self, step: int) -> int:
+        """The first sample of a step (0 is the first step): as many as the steps before it took."""
+        return ramp.first_sample(self._stages, step)
+
+    def samples_of(self, step: int) -> range:
+        """The samples of a step, in the phase's order."""
+        return range(self.first_sample(step), self.first_sample(step + 1))
+
+    def tokens_before(self, step: int) -> int:
+        """Tokens the model has seen when a step begins."""
+        return self.first_sample(step) * self.sequence
+
+    def steps_of(self, duration: Duration) -> int:
+        """A duration from the phase's first step on, in steps, rounded up."""
+        return ramp.steps_of(self._stages, duration, self.sequence)
+
+    @property
+    def descent(self) -> int:
+        """The step at which the learning rate begins to fall from its peak."""
+        rate = self.learning_rate
+        return ramp.steps_before(self._stages, rate.cooldown, self.sequence, self.steps) if rate.cooldown else self.steps_of(rate.warmup)
+
+    def due(self, every: Duration, step: int) -> bool:
+        """Whether something that is done ``every`` so often is due when ``step`` steps are finished."""
+        if every.unit == "steps":
+            return step % every.amount == 0
+        return self.tokens_before(step) // every.amount > self.tokens_before(step - 1) // every.amount
+
+    @property
+    def mix(self) -> dict[str, float]:
+        """Tier -> weight of all the phase reads, ``replay`` included; only ratios count."""
+        if not self.replay:
+            return dict(self.blend)
+        left = (1 - sum(self.replay.values())) / sum(self.blend.values())
+        return {tier: weight * left for tier, weight in self.blend.items()} | self.replay
 
     def share(self, tier: str) -> float:
         """A tier's share of the phase's samples, 0..1."""
-        return self.blend[tier] / sum(self.blend.values())
+        return self.mix[tier] / sum(self.mix.values())
 
 
 class OptimizerSettings(Settings):
@@ -111,7 +198,7 @@ class OptimizerSettings(Settings):
 class ValidationSettings(Settings):
     """Loss by tier. ``heldout`` was never trained on; on a tier that was, it shows how far the model has fitted it."""
 
-    every: Duration = Duration(amount=1000, unit="steps")  # ours: with each checkpoint; the last step is always validated
+    every: Period = Duration(amount=1000, unit="steps")  # ours: with each checkpoint; the last step is always validated
     samples: Count = 512  # ours: one batch of the paper's
     """Sequences per tier, the same ones each time."""
     tiers: tuple[str, ...] = ("heldout", "standard", "high_quality", "synthetic")

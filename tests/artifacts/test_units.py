@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from megatron_snow.artifacts.units import Bytes, Duration, Seconds, Tokens, format_bytes, format_count, format_seconds, parse_bytes, parse_tokens
+from megatron_snow.artifacts.units import Bytes, Duration, Period, Seconds, Tokens, format_bytes, format_count, format_seconds, parse_bytes, parse_tokens
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,19 @@ def test_fields_read_units_and_survive_a_json_round_trip():
     assert _Model.model_validate({"warmup": "2.5B"}).warmup == Duration(amount=2_500_000_000, unit="tokens")
 
 
-def test_duration_counts_steps():
-    assert Duration(amount=600, unit="steps").steps(4_194_304) == 600
-    assert Duration(amount=2_500_000_000, unit="tokens").steps(4_194_304) == 597  # 596.05 steps, rounded up
-    with pytest.raises(ValidationError, match="600 steps"):
-        _Model.model_validate({"warmup": "soon"})
+@pytest.mark.parametrize("wrong", ["soon", "-3 steps", "1.5 steps", {"amount": -1, "unit": "steps"}])
+def test_what_is_no_duration_is_refused(wrong):
+    with pytest.raises(ValidationError, match=r"600 steps|greater than or equal to 0"):
+        _Model.model_validate({"warmup": wrong})
+
+
+def test_a_duration_reads_as_it_is_written():
+    assert str(Duration(amount=600, unit="steps")) == "600 steps"
+    assert str(Duration(amount=2_500_000_000, unit="tokens")) == "2.5B tokens"
+
+
+@pytest.mark.parametrize("nothing", ["0", "0 steps"])
+def test_a_period_is_longer_than_nothing(nothing):
+    with pytest.raises(ValidationError, match="is no stretch of training: give 1 at least"):
+        TypeAdapter(Period).validate_python(nothing)
+    assert TypeAdapter(Period).validate_python("1 step") == Duration(amount=1, unit="steps")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from megatron_snow.report.numbers import DASH, axis_number, count, decimal, of, share, wilson
+from megatron_snow.report.numbers import DASH, axis_number, count, decimal, mixture, of, share, wilson
 
 
 @given(st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
@@ -40,3 +40,10 @@ def test_axis_number(value: float, text: str) -> None:
 def test_decimal_and_plural() -> None:
     assert (decimal(0.12345), decimal(None), decimal(float("nan"))) == ("0.123", DASH, DASH)
     assert (of(1, "file"), of(1_200, "file")) == ("1 file", "1,200 files")
+
+
+def test_a_phases_mixture_counts_replay_as_a_share_of_all() -> None:
+    assert mixture({"blend": {"high_quality": 1}}) == "high quality"
+    assert mixture({"blend": {"synthetic": 1, "standard": 3}}) == "synthetic 1 + standard 3"
+    assert mixture({"blend": {"synthetic": 2}, "replay": {"high_quality": 0.84}}) == "synthetic 0.16 + high quality 0.84"
+    assert mixture({}) == DASH

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,11 @@ class Numbered:
         return np.arange(index, index + 17)
 
 
+def of(batch: int) -> Callable[[int], range]:
+    """The samples of a step of a constant batch."""
+    return lambda step: range(step * batch, (step + 1) * batch)
+
+
 def place(data_rank: int, data: int) -> Place:
     return Place(rank=data_rank, world=data, tensor_rank=0, pipeline_rank=0, data_rank=data_rank, data=data, context=1)
 
@@ -33,13 +39,13 @@ def place(data_rank: int, data: int) -> Place:
 @pytest.mark.parametrize("data", [1, 2, 4])
 def test_a_step_reads_its_own_samples_whatever_the_replicas(data: int) -> None:
     for step in (0, 3):
-        read = [index for rank in range(data) for index in Batches(Numbered(), 8, 2, 99, place(rank, data), BACKEND).indices(step)]
+        read = [index for rank in range(data) for index in Batches(Numbered(), of(8), 2, 99, place(rank, data), BACKEND).indices(step)]
         assert read == list(range(step * 8, step * 8 + 8))
 
 
 def slices(rank: int, world: int, rendezvous: str) -> dict[str, list[Any]]:
     backend, here = ranks.joined(Layout(context=world), rank, world, rendezvous)
-    batches = Batches(Numbered(), 4, 2, 99, here, backend).step(1)
+    batches = Batches(Numbered(), of(4), 2, 99, here, backend).step(1)
     return {name: [batch[name].tolist() for batch in batches] for name in ("tokens", "labels", "positions")}
 
 
@@ -56,7 +62,7 @@ def test_labels_follow_tokens_and_context_ranks_share_a_sequence() -> None:
 
 def token_outside(rank: int, world: int, rendezvous: str) -> None:
     backend, here = ranks.joined(Layout(), rank, world, rendezvous)
-    Batches(Numbered(), 4, 2, 10, here, backend).step(0)
+    Batches(Numbered(), of(4), 2, 10, here, backend).step(0)
 
 
 def test_tokens_of_another_tokenizer_are_refused() -> None:

@@ -15,6 +15,7 @@ from megatron_snow.checkpoint.weights import weight_shapes
 from megatron_snow.model.settings import ModelSettings, parameters
 from megatron_snow.parallel.settings import Layout
 from megatron_snow.training import train_phase
+from megatron_snow.training.ramp import BatchRamp
 from megatron_snow.training.records import METRICS, read_rows
 from megatron_snow.training.settings import TrainSettings, ValidationSettings
 from tests.training import small
@@ -64,6 +65,11 @@ def tiers(*names: str) -> TrainSettings:
             "train.validation.samples stands for the batch here: batch 7",
         ),
         ({"settings": small.train(small.phase(blend={"rare": 1.0}))}, "rare"),
+        ({"settings": small.train(small.phase(replay={"rare": 0.5}))}, "rare"),
+        (
+            {"settings": small.train(small.phase(batch_ramp=BatchRamp(start=3, increment=5, over="2 steps"))), "layout": Layout(data=2)},
+            "batch_ramp begins with smaller batches: batch 3 is not a multiple of micro_batch 1 x 2 data-parallel replicas",
+        ),
         ({"settings": tiers("rare")}, "rare"),
         ({"settings": small.train(small.phase(2000))}, "passes, max_epochs allows 4"),
         ({"model": ModelSettings(hidden=64, heads=4, kv_heads=4, layers=3), "layout": Layout(pipeline=2)}, "model.layers 3 does not split into 2"),

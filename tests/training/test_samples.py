@@ -40,3 +40,12 @@ def test_validation_is_the_same_in_every_phase(other: str, tokens: Path) -> None
     one, two = (validation_samples(train, phases[name], tokens, 7)["heldout"] for name in ("general", other))
     assert len(one) == len(two) == train.validation.samples
     assert all(np.array_equal(one[index], two[index]) for index in range(len(one)))
+
+
+def test_a_phase_with_replay_reads_both_in_their_shares(tokens: Path) -> None:
+    phase = small.phase(25, blend={"synthetic": 1.0}, replay={"high_quality": 0.84})
+    data = phase_samples("enhanced", phase, tokens, 7)
+    assert len(data) == 200 and {span.tier for index in range(200) for span in data.origin(index)} == {"synthetic", "high_quality"}
+    read = [data.origin(index)[0].tier for index in range(200)]
+    assert read.count("high_quality") == data.counts()["high_quality"] == pytest.approx(168, abs=1.5)
+    assert read[:25].count("high_quality") == pytest.approx(21, abs=1.5)  # throughout, not one after the other

@@ -8,7 +8,7 @@ from typing import Any
 from megatron_snow.artifacts.units import format_bytes, format_count, format_seconds
 from megatron_snow.report.html import Child, Markup, tag
 from megatron_snow.report.inputs import Artefact
-from megatron_snow.report.numbers import count, words
+from megatron_snow.report.numbers import count, mixture, words
 from megatron_snow.report.parts import Section
 from megatron_snow.report.road_view import RoadView
 
@@ -37,12 +37,8 @@ def _arrow(one: Artefact, longest: float, recipe: Mapping[str, Any]) -> Markup:
     arrow = one.name.partition(" ")[0]
     does = DOES.get(arrow, "")
     if arrow == "train" and one.phase:
-        blend = recipe.get("train", {}).get("phases", {}).get(one.phase, {}).get("blend", {})
-        does = (
-            "the model trains on " + " + ".join(f"{share:g} {words(tier)}" if len(blend) > 1 else f"the {words(tier)} tier" for tier, share in blend.items())
-            if blend
-            else does
-        )
+        settings = recipe.get("train", {}).get("phases", {}).get(one.phase, {})
+        does = f"the model trains on {mixture(settings)}" if settings.get("blend") else does
     seconds = one.manifest.seconds
     width = f"width:{100 * seconds / longest if longest else 0:.2f}%"
     return tag(

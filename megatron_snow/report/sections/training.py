@@ -11,7 +11,7 @@ from megatron_snow.artifacts.units import format_seconds
 from megatron_snow.report.charts import Line, figure, phase_chart
 from megatron_snow.report.html import Child, Markup
 from megatron_snow.report.inputs import Artefact
-from megatron_snow.report.numbers import DASH, axis_number, count, decimal, of, words
+from megatron_snow.report.numbers import DASH, axis_number, count, decimal, mixture, of, words
 from megatron_snow.report.parts import Section, absent, grid, missing, table
 from megatron_snow.report.road_view import RoadView
 from megatron_snow.report.summaries import MetricsRow, TrainSummary, ValidationRow
@@ -120,13 +120,12 @@ def _table(trained: Mapping[str, Artefact], metrics: Metrics, road: RoadView) ->
     for phase, found in metrics.items():
         if not found:
             continue
-        blend = settings.get(phase, {}).get("blend", {})
         rates = [row.tokens_per_second for row in found if row.tokens_per_second]
         peak = max((row.learning_rate for row in found if row.learning_rate is not None), default=None)
         passes = summary.passes if (summary := trained[phase].read("summary.json", TrainSummary)) else {}
         rows.append([
             phase,
-            " + ".join(f"{words(tier)} {part:g}" if len(blend) > 1 else words(tier) for tier, part in blend.items()) or DASH,
+            mixture(settings.get(phase, {})),
             ", ".join(decimal(number, 2) for number in passes.values()) or DASH,
             count(found[-1].step),
             count(found[-1].tokens),
