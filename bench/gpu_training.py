@@ -97,7 +97,7 @@ def train_ours(name: str, sequence: int, steps: int, tokens: Any, backend: Any, 
             parameter.copy_(fresh)
     del fresh
     engine.optimizer.reload_model_params()
-    batches = Batches(Rows(tokens, sequence), batch, micro, VOCABULARY, place, backend)
+    batches = Batches(Rows(tokens, sequence), phase.samples_of, micro, VOCABULARY, place, backend)
     losses, seconds = [], []
     for step in range(steps):
         micro_batches = batches.step(step)

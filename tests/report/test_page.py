@@ -107,7 +107,7 @@ def test_links_lead_somewhere(page: _Page) -> None:
 
 def test_every_section_has_what_the_artefacts_say(page: _Page) -> None:
     expected = {
-        "road": ["train enhanced", "files", "0.7 synthetic + 0.3 standard"],
+        "road": ["train enhanced", "files", "trains on synthetic 0.7 + standard 0.3"],
         "corpus": ["100 of 160 files stay (62 %)", "near duplicate", "40 (25 %)", "<b>odd</b>", "largest cluster is x/<u> with 30 copies"],
         "tiers": ["standard 30,000 tokens", "Apache-2.0", "<i>LicenseRef</i>", "Languages, share of tokens"],
         "annotator": ["0.910 (± 0.020, n = 90 + 110)", "stands in for the paper's 220k", "0.880", "score 0.900", "cut 0.74"],
