@@ -2,7 +2,7 @@
 
 A pure function of the arguments: which process asks, in what order, after which restart, under which layout makes no
 difference, and a longer phase starts with the samples of a shorter one. ``BlendSplit`` says which tier sample i comes
-from and the how-manieth of that tier it is; ``TierStream`` says which tokens those are. Opening maps the tiers' index
+from and the how-manieth of that tier it is; ``DocumentStream`` says which tokens those are. Opening maps the tiers' index
 files and reads the document lengths; nothing is built or stored per sample.
 
 Documents are packed into sequences without padding and may be cut; ``sample`` gives the tokens with where each piece
@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.blend.cache import IndexCache
 from megatron_snow.blend.index import BlendSplit
 from megatron_snow.blend.sample import Sample, Span, Transform
-from megatron_snow.blend.stream import TierStream
+from megatron_snow.blend.shards import TierFiles
+from megatron_snow.blend.stream import DocumentStream
 
 
 class PhaseDataset:
@@ -35,6 +37,7 @@ class PhaseDataset:
         seed: int,
         max_epochs: Mapping[str, float] | None = None,
         transform: Transform | None = None,
+        cache: Path | None = None,
     ) -> None:
         """Open a phase's tiers.
 
@@ -46,6 +49,7 @@ class PhaseDataset:
             seed: of the order of documents and samples.
             max_epochs: tier -> passes over it at most; a tier not named may be repeated without end.
             transform: what is done to each sample as it is read; nothing, by default.
+            cache: a folder that keeps indices between runs, on any disk; none by default: they are built at each start.
 
         Raises:
             SnowError: where a tier is missing or empty, a number out of range, or a tier would be repeated more often than allowed.
@@ -56,11 +60,11 @@ class PhaseDataset:
             raise SnowError("the blend names no tier; write it like {standard: 1}")
         if wrong := [f"{tier}: {weight}" for tier, weight in blend.items() if not weight > 0]:
             raise SnowError(f"the blend has {', '.join(wrong)}: weights are positive numbers; leave out a tier that should not be used")
-        self._arguments = (tokens, dict(blend), sequence_length, samples, seed, dict(max_epochs or {}), transform)
-        self._transform = transform
+        self._arguments = (tokens, dict(blend), sequence_length, samples, seed, dict(max_epochs or {}), transform, cache)
+        self._transform, self._cache = transform, IndexCache(cache)
         self._tiers = list(blend)
         self._split = BlendSplit(list(blend.values()), seed)
-        self._streams = [TierStream(Path(tokens), tier, sequence_length, seed) for tier in self._tiers]
+        self._streams = [DocumentStream(TierFiles(Path(tokens), tier, self._cache), tier, sequence_length, seed) for tier in self._tiers]
         self._counts = dict(zip(self._tiers, self._split.counts(samples).tolist(), strict=True))
         for tier, most in (max_epochs or {}).items():
             self._check_epochs(tier, most)
@@ -81,7 +85,7 @@ class PhaseDataset:
     def __len__(self) -> int:
         return self._arguments[3]
 
-    def _locate(self, i: int) -> tuple[TierStream, int]:
+    def _locate(self, i: int) -> tuple[DocumentStream, int]:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         tier, index = self._split[i]

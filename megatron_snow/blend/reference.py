@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 _WORD = 2**64
+_GOLDEN = 0x9E3779B97F4A7C15
 ROUNDS = 6
 SMALLEST_BITS = 8
 
@@ -104,14 +105,17 @@ def _left(samples: int, share: int) -> int:
     return (2 * samples * share + _WORD) // (2 * _WORD)
 
 
+def _mixed(z: int) -> int:
+    """SplitMix64's output function."""
+    z %= _WORD
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % _WORD
+    return z ^ (z >> 31)
+
+
 def round_keys(key: int) -> list[tuple[int, int]]:
     """(added, odd multiplier) of each round: SplitMix64's stream from ``key``."""
-    stream = []
-    for step in range(1, 2 * ROUNDS + 1):
-        z = (key + step * 0x9E3779B97F4A7C15) % _WORD
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % _WORD
-        stream.append(z ^ (z >> 31))
+    stream = [_mixed(key + step * _GOLDEN) for step in range(1, 2 * ROUNDS + 1)]
     return [(stream[2 * r], stream[2 * r + 1] | 1) for r in range(ROUNDS)]
 
 
@@ -163,3 +167,20 @@ class DocumentOrder:
                 rows.append((int(document), first - begin, last - first))
             begin = int(stop)
         return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def digest(data: bytes) -> tuple[int, int]:
+    """128-bit fingerprint (csrc/digest.hpp) in two halves."""
+    lanes = [_mixed(step * _GOLDEN) for step in range(1, 9)]
+    for start in range(0, len(data), 64):
+        stripe = data[start : start + 64].ljust(64, b"\0")
+        for lane in range(8):
+            mixed = lanes[lane] ^ int.from_bytes(stripe[8 * lane : 8 * lane + 8], "little")
+            lanes[lane] = ((mixed << 29 | mixed >> 35) % _WORD) * _GOLDEN % _WORD
+    return _folded(len(data), lanes), _folded(len(data) + 1, lanes)
+
+
+def _folded(state: int, lanes: list[int]) -> int:
+    for lane in lanes:
+        state = _mixed((state ^ lane) + _GOLDEN)
+    return state
