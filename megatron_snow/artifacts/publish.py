@@ -30,7 +30,7 @@ class Building:
 
     def __init__(self, folder: Path, arrow: str, arrow_version: int, settings: dict[str, Any], seed: int, inputs: dict[str, str]) -> None:
         self.folder = folder
-        self.work = folder.with_name(folder.name + ".building")
+        self.work = work_folder(folder)
         self.counts: dict[str, Any] = {}
         self._arrow, self._arrow_version = arrow, arrow_version
         self._settings, self.seed, self.inputs = settings, seed, inputs
@@ -84,6 +84,11 @@ class Building:
         manifest = read_manifest(self.folder)
         assert manifest is not None  # written above, or by the killed run
         return manifest
+
+
+def work_folder(folder: Path) -> Path:
+    """Where an artefact is made before it is published."""
+    return folder.with_name(folder.name + ".building")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -5,8 +5,10 @@ A training that was stopped by a signal and saved ends with 3, one that lost a p
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ from megatron_snow.artifacts.publish import exclusive
 if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
     from megatron_snow.recipe.settings import Recipe
     from megatron_snow.recipe.stage import Road
+    from megatron_snow.training.crew import Crew
 
 _HELP = """From raw source code to a trained, evaluated Hugging Face code model: the Arctic-SnowCoder road.
 
@@ -43,29 +46,51 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where
 Phase = Annotated[str | None, typer.Option("--phase", help="Only this phase of the recipe (general, continued, enhanced, ...).")]
 
 
-def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path | None, phase: str | None = None) -> None:
+def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path | None, phase: str | None = None, crew: Crew | None = None) -> None:
     """Run the stages of one arrow that are not done."""
-    from megatron_snow.recipe.drive import drive, open_road
+    from megatron_snow.recipe.drive import drive, follow, open_road
 
-    recipe, road = open_road(recipe_path, overrides or [], out)
+    if arrow != "train":
+        _refuse_many_processes()
+    recipe, road = open_road(recipe_path, overrides or [], out, crew)
     names = [stage.name for stage in road.stages.values() if stage.arrow == arrow and phase in (None, stage.phase)]
     if not names:
         raise SnowError(f"the recipe has no phase {phase!r}; it has: {', '.join(recipe.train.phases)}")
+    if crew and not crew.leader:
+        follow(road, crew)
+        return
     _require_sandbox(recipe, road, names)
     with exclusive(road.out):
         drive(road, names)
+    if crew:
+        crew.tell(None)
+
+
+def _joined(action: Callable[[Crew | None], None], listen: bool) -> None:
+    """Run a command that trains: as one rank of several where torchrun or srun started this process, alone otherwise."""
+    from megatron_snow.parallel.backend import has_cuda_driver
+    from megatron_snow.training.worker import numbers_from_environment
+
+    numbers = numbers_from_environment()
+    if numbers is None:
+        action(None)
+        return
+    if not has_cuda_driver():
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # nothing is compiled on a CPU; spares a second of imports
+    warnings.simplefilter("ignore")  # of the libraries, once a rank
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # c10d's warnings that rank 0 is not there yet, or not any more
+    from megatron_snow.training.crew import attend
+
+    attend(numbers, action, listen)
 
 
 def _refuse_many_processes() -> None:
-    """Under torchrun or srun every process would want the output folder's lock. Raises SnowError there."""
+    """Only training is for several processes: elsewhere each would want the output folder's lock. Raises SnowError there."""
     from megatron_snow.training.worker import numbers_from_environment
 
     numbers = numbers_from_environment()
     if numbers is not None and numbers.world > 1:
-        raise SnowError(
-            f"snow starts the ranks of one machine itself: run it once, without torchrun or srun (this is process {numbers.rank + 1} of {numbers.world}); "
-            "several machines join through megatron_snow.training.train_phase"
-        )
+        raise SnowError(f"this arrow takes one process, and this is process {numbers.rank + 1} of {numbers.world}: start it with srun --ntasks=1, or by itself")
 
 
 def _require_sandbox(recipe: Recipe, road: Road, names: Sequence[str]) -> None:
@@ -124,9 +149,12 @@ def tokenize(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -
 
 @app.command()
 def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, phase: Phase = None) -> None:
-    """Indexed tiers -> checkpoints: the phases one after the other on megatron-core, resuming where a killed run stopped."""
-    _refuse_many_processes()
-    _arrow("train", recipe, overrides, out, phase)
+    """Indexed tiers -> checkpoints: the phases one after the other on megatron-core, resuming where a killed run stopped.
+
+    Under srun (one task a GPU) or torchrun each process is one rank; started by hand, the ranks of one machine are started here.
+    Stopped by SIGTERM or SIGUSR1, it saves and ends with exit code 3.
+    """
+    _joined(lambda crew: _arrow("train", recipe, overrides, out, phase, crew), listen=True)
 
 
 @app.command()
@@ -150,16 +178,25 @@ def report(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> 
 @app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
     """The whole road: print the plan, run every arrow that is not done, end with the model, the report and a few completions."""
-    from megatron_snow.recipe.drive import drive, open_road, summary
+    _joined(lambda crew: _run(recipe, overrides, out, crew), listen=False)
+
+
+def _run(recipe: Path, overrides: list[str] | None, out: Path | None, crew: Crew | None) -> None:
+    """The whole road; ranks other than the leader take part in training."""
+    from megatron_snow.recipe.drive import drive, follow, open_road, summary
     from megatron_snow.recipe.plan import render_plan
 
-    _refuse_many_processes()
-    checked, road = open_road(recipe, overrides or [], out)
+    checked, road = open_road(recipe, overrides or [], out, crew)
+    if crew and not crew.leader:
+        follow(road, crew)
+        return
     _require_sandbox(checked, road, list(road.stages))
     with exclusive(road.out):
         typer.echo(render_plan(checked, road))
         drive(road, list(road.stages))
         typer.echo(summary(checked, road))
+    if crew:
+        crew.tell(None)
 
 
 @app.command()

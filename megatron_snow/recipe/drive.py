@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import say
@@ -16,6 +16,9 @@ from megatron_snow.recipe.load import load_recipe
 from megatron_snow.recipe.road import build_road
 from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road
+
+if TYPE_CHECKING:
+    from megatron_snow.training.crew import Crew
 
 # What the operating system says when it is the user's disk or permissions, not a bug of ours.
 _USERS_ERRNOS = {
@@ -26,10 +29,10 @@ _USERS_ERRNOS = {
 }
 
 
-def open_road(recipe_path: Path, overrides: Sequence[str], out: Path | None) -> tuple[Recipe, Road]:
-    """The checked recipe and its road below ``out`` (``out/<name>`` by default)."""
+def open_road(recipe_path: Path, overrides: Sequence[str], out: Path | None, crew: Crew | None = None) -> tuple[Recipe, Road]:
+    """The checked recipe and its road below ``out`` (``out/<name>`` by default); ``crew`` trains it where it is given."""
     recipe = load_recipe(recipe_path, overrides)
-    return recipe, build_road(recipe, out or Path("out") / recipe.name)
+    return recipe, build_road(recipe, out or Path("out") / recipe.name, crew)
 
 
 def drive(road: Road, names: Sequence[str]) -> None:
@@ -51,6 +54,12 @@ def drive(road: Road, names: Sequence[str]) -> None:
                 ) from error
             raise
         say(f"[{name}] finished in {format_seconds(time.monotonic() - start)}: {_brief(manifest.counts)}")
+
+
+def follow(road: Road, crew: Crew) -> None:
+    """On ranks other than the leader: take part in what the leader, who drives, cannot make alone, until it says that all is done."""
+    while (name := crew.hear()) is not None:
+        road.take_part(name)
 
 
 def _brief(counts: dict[str, Any]) -> str:

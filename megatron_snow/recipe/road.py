@@ -9,25 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megatron_snow.artifacts.fixtures import reference_fingerprint
 from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road, Stage
 
+if TYPE_CHECKING:
+    from megatron_snow.training.crew import Crew
+
 Inputs = Mapping[str, Path]
 Counts = dict[str, Any]
 
 
-def build_road(recipe: Recipe, out: Path) -> Road:
-    """The stages of a recipe in the output folder ``out``; nothing runs yet."""
+def build_road(recipe: Recipe, out: Path, crew: Crew | None = None) -> Road:
+    """The stages of a recipe in the output folder ``out``; nothing runs yet. ``crew``: the ranks, where torchrun or srun started them."""
     stages = [
         _corpus(recipe),
         _tokenizer(recipe),
         _annotate(recipe),
         _synthesize(recipe),
         _tokenize(recipe),
-        *_train(recipe),
+        *_train(recipe, crew),
         *(_convert(recipe, phase) for phase in recipe.train.phases),
         *(_evaluate(recipe, phase) for phase in recipe.train.phases),
     ]
@@ -105,23 +108,25 @@ def _tokenize(recipe: Recipe) -> Stage:
     return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, budget=recipe.budget.get("tokenize"))
 
 
-def _train(recipe: Recipe) -> list[Stage]:
+def _train(recipe: Recipe, crew: Crew | None) -> list[Stage]:
     """One stage a phase, each standing on the one before: changing the last phase leaves the first alone."""
     stages: list[Stage] = []
     total = sum(phase.tokens for phase in recipe.train.phases.values())
     previous: str | None = None
     for phase, settings in recipe.train.phases.items():
-        stages.append(_train_phase(recipe, phase, previous, share=settings.tokens / total))
+        stages.append(_train_phase(recipe, phase, previous, settings.tokens / total, crew))
         previous = stages[-1].name
     return stages
 
 
-def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float) -> Stage:
+def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float, crew: Crew | None) -> Stage:
     def run(inputs: Inputs, work: Path) -> Counts:
         from megatron_snow.training import train_phase
 
+        if crew and crew.leader:
+            crew.tell(f"train {phase}")
         before = inputs[previous] if previous else None
-        return train_phase(recipe.train, phase, recipe.model, recipe.layout, recipe.seed, inputs["tokenize"], inputs["tokenizer"], before, work)
+        return train_phase(recipe.train, phase, recipe.model, recipe.layout, recipe.seed, inputs["tokenize"], inputs["tokenizer"], before, work, crew)
 
     # The layout is left out: the same samples in the same order make the same model under any layout.
     shared = {name: value for name, value in recipe.train.identity().items() if name != "phases"}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.manifest import Manifest, read_manifest
-from megatron_snow.artifacts.publish import Building
+from megatron_snow.artifacts.publish import Building, work_folder
 
 State = Literal["done", "stale", "partial", "missing", "waiting"]
 
@@ -110,6 +110,11 @@ class Road:
         if not building.finished:
             building.counts = stage.run({other: self.folder(other) for other in stage.inputs}, building.work)
         return building.publish()
+
+    def take_part(self, name: str) -> None:
+        """Run a stage that another process makes, in the folder that it opened; publishes nothing."""
+        stage = self.stages[name]
+        stage.run({other: self.folder(other) for other in stage.inputs}, work_folder(self.folder(name)))
 
 
 def _difference(manifest: Manifest, building: Building, stage: Stage) -> str:

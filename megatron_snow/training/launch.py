@@ -25,10 +25,7 @@ from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
 from megatron_snow.parallel.backend import has_cuda_driver
 from megatron_snow.training.signals import STOPPING
 from megatron_snow.training.spec import RunSpec
-from megatron_snow.training.worker import FINISHED, STOPPED
-
-_LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "imeout")
-"""What gloo and nccl say on ranks whose peer has gone: not the cause."""
+from megatron_snow.training.worker import FINISHED, LOST_PEER, STOPPED
 
 
 def launch(spec: RunSpec, processes: int) -> None:
@@ -96,7 +93,7 @@ def _judge(folder: Path, codes: dict[int, int], phase: str) -> None:
     for error in errors:
         if error["mendable"]:
             raise SnowError(error["message"])
-    causes = [error for error in errors if not any(sign in error["message"] for sign in _LOST_PEER)]
+    causes = [error for error in errors if not any(sign in error["message"] for sign in LOST_PEER)]
     killed = {rank: -code for rank, code in codes.items() if code < 0}
     if killed and not causes:
         rank, number = min(killed.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megatron_snow.artifacts.errors import SnowError, Stopped
 from megatron_snow.artifacts.publish import write_atomically
@@ -13,48 +13,68 @@ from megatron_snow.checkpoint.store import latest, read_description
 from megatron_snow.model.settings import ModelSettings, padded_vocabulary, parameters
 from megatron_snow.parallel.backend import has_cuda_driver
 from megatron_snow.parallel.settings import Layout
+from megatron_snow.training.cluster import threads_of_rank
 from megatron_snow.training.launch import launch
 from megatron_snow.training.records import METRICS, VALIDATION, read_rows
 from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.settings import TrainSettings
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
-from megatron_snow.training.worker import RankNumbers, numbers_from_environment, run_rank
+from megatron_snow.training.worker import numbers_from_environment, run_rank
+
+if TYPE_CHECKING:  # it imports torch, which a process that only starts ranks does without
+    from megatron_snow.training.crew import Crew
 
 
 def train_phase(
-    settings: TrainSettings, phase: str, model: ModelSettings, layout: Layout, seed: int, tokens: Path, tokenizer: Path, previous: Path | None, work: Path
+    settings: TrainSettings,
+    phase: str,
+    model: ModelSettings,
+    layout: Layout,
+    seed: int,
+    tokens: Path,
+    tokenizer: Path,
+    previous: Path | None,
+    work: Path,
+    crew: Crew | None = None,
 ) -> dict[str, Any]:
     """Train one phase; resumes from the newest whole checkpoint in ``work``, starts from ``previous``'s last one otherwise.
 
     Writes ``work/checkpoints/step-*``, ``metrics.jsonl`` (a row a step: step, tokens, loss, learning_rate, gradient_norm,
     tokens_per_second, seconds), ``validation.jsonl`` (step, tokens, tier, loss) and ``summary.json``: phase, parameters,
     vocabulary (padded), steps, tokens, passes (tier -> how often its documents were seen), loss (last step),
-    validation (tier -> last loss), seconds (in steps), tokens_per_second. Returns the summary.
+    validation (tier -> last loss), seconds (in steps), tokens_per_second. Returns the summary (on ranks other than 0, nothing).
 
-    The ranks are started here, as many as the layout takes. Several machines join by calling this function, with the same
-    arguments, from a script under torchrun or srun: each process is then one rank. The command line does not join them yet.
+    The ranks are started here, as many as the layout takes. Under torchrun or srun each process is one rank instead: the
+    command line passes its ``crew``; a script of your own may call this with the same arguments on every rank without one.
 
     Raises:
         SnowError: an impossible layout, a missing tier or phase before, more repetitions than allowed, a damaged or
-            foreign checkpoint, a loss that is not finite, a stop by signal (after saving), or srun without a meeting point.
+            foreign checkpoint, a loss that is not finite, or ranks that cannot meet.
+        Stopped: by a signal, after saving.
     """
     vocabulary = vocabulary_of(tokenizer)
-    numbers = numbers_from_environment()
-    processes = numbers.world if numbers else _processes_here(layout)
+    crew = crew or _crew(phase)
+    processes = crew.numbers.world if crew else _processes_here(layout)
     spec = RunSpec(
         train=settings, phase=phase, model=model, vocabulary=vocabulary, layout=layout, seed=seed, tokens=tokens.absolute(),
-        previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous="env://", threads=_threads(numbers, processes),
+        previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous=crew.rendezvous if crew else "",
+        threads=threads_of_rank(os.environ, len(os.sched_getaffinity(0))) if crew else max(1, len(os.sched_getaffinity(0)) // processes),
     )  # fmt: skip
     check(spec, processes)
-    _require_meeting_point(numbers)
     data = phase_samples(phase, spec.settings, tokens, seed)
     validation_samples(settings, spec.settings, tokens, seed)
-    if not _finished(spec):
-        _run(spec, processes, numbers)
+    if crew is None:
+        if not _finished(spec):
+            launch(spec, processes)
+    elif not crew.agree(lambda: _finished(spec)):
+        crew.stop.listen()
+        if not run_rank(spec, crew.numbers, crew.stop):
+            raise Stopped(f"training of phase {phase} was stopped by a signal and saved; run the same command again to go on")
+    if crew is not None and not crew.leader:
+        return {}  # the leader may be moving the folder already
     summary = _summarise(spec, {tier: data.epochs(tier) for tier in spec.settings.mix})
-    if numbers is None or numbers.rank == 0:
-        write_atomically(work / "summary.json", json.dumps(summary, indent=1).encode())
+    write_atomically(work / "summary.json", json.dumps(summary, indent=1).encode())
     return summary
 
 
@@ -86,14 +106,14 @@ def vocabulary_of(tokenizer: Path) -> int:
     return Tokenizer.from_file(str(path)).get_vocab_size(with_added_tokens=True)
 
 
-def _run(spec: RunSpec, processes: int, numbers: RankNumbers | None) -> None:
+def _crew(phase: str) -> Crew | None:
+    """The ranks of a script that torchrun or srun started; None where this process is alone."""
+    numbers = numbers_from_environment()
     if numbers is None:
-        launch(spec, processes)
-        return
-    stop = StopSignal()
-    stop.listen()
-    if not run_rank(spec, numbers, stop):
-        raise Stopped(f"training of phase {spec.phase} was stopped by a signal and saved; run the same command again to go on")
+        return None
+    from megatron_snow.training.crew import Crew
+
+    return Crew(numbers, StopSignal(), purpose=phase)
 
 
 def _finished(spec: RunSpec) -> bool:
@@ -124,21 +144,6 @@ def _processes_here(layout: Layout) -> int:
     if devices and processes > devices:
         raise SnowError(
             f"the layout {layout.describe()} takes {processes} GPUs, this machine has {devices}: lower it, "
-            "or call megatron_snow.training.train_phase from a script under torchrun or srun on more machines"
+            "or start the same command on more machines with srun or torchrun (examples/slurm)"
         )
     return processes
-
-
-def _require_meeting_point(numbers: RankNumbers | None) -> None:
-    """Refuse ranks that could not find each other: torchrun sets the address, Slurm does not."""
-    if numbers is not None and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-        raise SnowError(
-            "under srun the processes need a meeting point, which is not set: put into the batch script "
-            "export MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n1) MASTER_PORT=29500"
-        )
-
-
-def _threads(numbers: RankNumbers | None, processes: int) -> int:
-    """This rank's share of the machine's cores; srun binds a task to its own, torchrun says how many share."""
-    sharing = processes if numbers is None else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(1, len(os.sched_getaffinity(0)) // sharing)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
+from megatron_snow.parallel.backend import has_cuda_driver
+from megatron_snow.training.cluster import device_index
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
 
@@ -22,6 +24,9 @@ FINISHED, BUG, MENDABLE, STOPPED, LOST = 0, 1, SnowError.exit_code, Stopped.exit
 
 After ``STOPPED`` and ``LOST`` the same command goes on from the last checkpoint: a batch script requeues on them.
 """
+
+LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "imeout")
+"""What gloo and nccl say on ranks whose peer has gone: not the cause."""
 
 _RESERVED_STEPS = 0xFFFFFFF0  # Slurm's SLURM_MAX_NORMAL_STEP_ID (slurm.h); above it: batch script, salloc's shell, ...
 
@@ -57,7 +62,7 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
     """Train this rank's part of a phase; returns whether the phase is finished (False: stopped by a signal, saved)."""
     from megatron_snow.parallel.backend import choose_backend
 
-    backend = choose_backend(numbers.local_rank)
+    backend = choose_backend(_own_device(numbers.local_rank))
     backend.check_precision(spec.train.precision, spec.train.fp8)
     backend.start(spec.threads)
     from megatron_snow.parallel.groups import close_groups, open_groups
@@ -68,6 +73,15 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
     finished = run_phase(spec, backend, place, stop) == spec.settings.steps
     close_groups()
     return finished
+
+
+def _own_device(local_rank: int) -> int:
+    """The index of this rank's GPU among those it sees; the local rank itself where there is none."""
+    if not has_cuda_driver():
+        return local_rank
+    import torch
+
+    return device_index(local_rank, torch.cuda.device_count()) if torch.cuda.is_available() else local_rank
 
 
 def run_and_report(spec: RunSpec, numbers: RankNumbers, reports: Path, stop: StopSignal) -> int:

@@ -78,6 +78,6 @@ def write_tokens(folder: Path) -> Path:
 
 def write_tokenizer(folder: Path) -> Path:
     """A tokenizer of ``VOCABULARY`` words."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     Tokenizer(models.WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0")).save(str(folder / "tokenizer.json"))
     return folder
