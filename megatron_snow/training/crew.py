@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from torch.distributed import DistError, PrefixStore, Store, TCPStore
+from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
 from megatron_snow.training.cluster import meeting_point, node_name

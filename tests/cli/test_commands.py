@@ -96,7 +96,7 @@ def test_an_output_folder_that_cannot_be_written(tmp_path):
     assert "choose another with --out" in refused(snow("corpus", QUICKSTART, "--out", tmp_path / "out"))
 
 
-@pytest.mark.parametrize("command", ["train", "run"])
+@pytest.mark.parametrize("command", ["corpus", "convert", "report"])
 @pytest.mark.parametrize(
     "environment",
     [
@@ -104,14 +104,14 @@ def test_an_output_folder_that_cannot_be_written(tmp_path):
         {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"},
     ],
 )
-def test_one_of_many_processes_is_refused_before_the_lock(command, environment, tmp_path):
+def test_one_of_many_processes_is_refused_where_only_one_can_work(command, environment, tmp_path):
     message = refused(snow(command, QUICKSTART, "--out", tmp_path / "out", **environment))
-    assert "without torchrun or srun (this is process 2 of 2)" in message and "megatron_snow.training.train_phase" in message
+    assert "process 2 of 2" in message and "srun --ntasks=1" in message
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("environment", [{"RANK": "0", "WORLD_SIZE": "1"}, {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}])
-def test_one_process_and_a_batch_script_go_on(environment, tmp_path):
+def test_a_batch_script_is_no_rank(tmp_path):
+    environment = {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}
     assert "no phase 'fourth'" in refused(snow("train", QUICKSTART, "--phase", "fourth", "--out", tmp_path / "out", **environment))
 
 

@@ -3,8 +3,8 @@
     python -m tests.slurm.cluster 2            # starts two nodes and a shell on the login node; ends with the shell
 
 Everything is a descendant of one process (``inside.sh hub``) that is pid 1 of a PID namespace and ends when its standard
-input closes. So the cluster ends with whoever started it, however that ended (``kill -9`` included), and nothing is left
-but a folder of logs: no process, mount or network. A node's address is the node's alone: ranks that look for each other
+input closes. So the cluster ends with whoever started it, however that ended (``kill -9`` included), and leaves no
+process, mount or network. A node's address is the node's alone: ranks that look for each other
 on localhost fail here as they would on a cluster. Needs root for the namespaces.
 """
 

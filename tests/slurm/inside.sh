@@ -51,6 +51,7 @@ case $role in
       esac
       echo "$command $number"
     done
+    rm -rf "$folder" || true # daemons still write there
     ;;
   node)
     enter_host "node$3"

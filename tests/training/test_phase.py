@@ -88,6 +88,7 @@ def test_what_cannot_be_trained_is_refused_before_any_process_starts(changes: di
 def test_under_srun_without_a_meeting_point_the_remedy_is_named(tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "0"), ("SLURM_NTASKS", "2")):
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(SnowError, match="export MASTER_ADDR"):
         train(tokens, tokenizer, tmp_path)
 
@@ -102,7 +103,7 @@ tokens, tokenizer, work = map(Path, sys.argv[1:])
 settings = small.train(phases={"general": small.phase(2), "continued": small.phase(2)})
 layout = Layout(tensor=2)
 train(tokens, tokenizer, work / "general", settings=settings, layout=layout)
-print(train(tokens, tokenizer, work / "continued", settings=settings, layout=layout, phase="continued", previous=work / "general")["loss"])
+print(train(tokens, tokenizer, work / "continued", settings=settings, layout=layout, phase="continued", previous=work / "general").get("loss"))
 """
 
 
@@ -124,5 +125,4 @@ def test_under_torchrun_the_processes_join_phase_after_phase(tokens: Path, token
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])), "TORCHDYNAMO_DISABLE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    losses = {float(line) for line in done.stdout.split()}
-    assert losses == {read_rows(tmp_path / "work" / "continued" / METRICS)[-1]["loss"]}
+    assert sorted(done.stdout.split()) == sorted(["None", str(read_rows(tmp_path / "work" / "continued" / METRICS)[-1]["loss"])])
