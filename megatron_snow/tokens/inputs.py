@@ -68,7 +68,7 @@ def read_rows(path: Path, keys: Sequence[str], start: int = 0) -> Iterator[Row]:
 def _open(path: Path) -> BinaryIO:
     try:
         if path.suffix not in _COMPRESSIONS:
-            return path.open("rb")
+            return path.open("rb", 2**20)  # every read lets the encoding threads at the lock: read much at a time
         import pyarrow  # its streams notice a file that was cut short; zstandard's do not
 
         return io.BufferedReader(pyarrow.input_stream(str(path), compression=_COMPRESSIONS[path.suffix]), 2**20)

@@ -1,8 +1,10 @@
-"""Encode a stream of batches in several processes, results in order, bounded memory.
+"""Encode a stream of batches on several CPUs, results in order, bounded memory.
 
-Batch i goes to worker i mod n, which answers in order, so reading the workers in turn is the original order. Each
-worker has a pipe of its own and a thread that keeps reading it: a killed parent closes the pipe and the workers end
-(the standard library's executors leave theirs behind), and neither side can block the other.
+The fast encoder works outside Python's lock, so threads of this process serve it: nothing to start, no text copied to
+another process, one tokenizer in memory. The others get processes: batch i goes to worker i mod n, which answers in
+order, so reading the workers in turn is the original order. Each worker has a pipe of its own and a thread that keeps
+reading it: a killed parent closes the pipe and the workers end (the standard library's executors leave theirs behind),
+and neither side can block the other.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
@@ -24,8 +27,7 @@ from megatron_snow.tokens.encoder import EncoderSpec, Ids, Lengths
 
 Tag = TypeVar("Tag")
 _AHEAD = 4  # batches each worker holds or has answered and we have not read (ours: hides one long batch behind the others)
-
-_FEW = {"hugging_face": 8, "sentencepiece": 8, "fast": 80}  # batches that are done before processes would have started (ours: about a second)
+_FEW = 8  # batches that are done before processes would have started (ours: about a second)
 
 
 def cpus() -> int:
@@ -36,11 +38,14 @@ def cpus() -> int:
 def encode_stream(spec: EncoderSpec, batches: Iterable[tuple[list[str], Tag]], workers: int) -> Iterator[tuple[Ids, Lengths, Tag]]:
     """Yield ``(ids, lengths, tag)`` for each ``(texts, tag)``, in order; ``batches`` is read only a few ahead.
 
-    With one worker, or few batches, everything runs in this process. Raises what a worker raised, or SnowError where one was killed.
+    Few batches, or one worker of a process kind, run in this process. Raises what a worker raised, or SnowError where one was killed.
     """
     stream = iter(batches)
-    head = list(itertools.islice(stream, _FEW[spec.kind]))
-    if workers <= 1 or len(head) < _FEW[spec.kind]:
+    if spec.kind == "fast" and not spec.sentences:  # nltk holds Python's lock
+        yield from _in_threads(spec, stream, workers)
+        return
+    head = list(itertools.islice(stream, _FEW))
+    if workers <= 1 or len(head) < _FEW:
         encoder = spec.build()
         for texts, tag in itertools.chain(head, stream):
             yield (*encoder.encode(texts), tag)
@@ -54,6 +59,23 @@ def encode_stream(spec: EncoderSpec, batches: Iterable[tuple[list[str], Tag]], w
             waiting.append(tag)
         while waiting:
             yield (*pool.receive(), waiting.popleft())
+
+
+def _in_threads(spec: EncoderSpec, stream: Iterator[tuple[list[str], Tag]], workers: int) -> Iterator[tuple[Ids, Lengths, Tag]]:
+    encoder = spec.build()
+    waiting: deque[tuple[Future[tuple[Ids, Lengths]], Tag]] = deque()
+    with ThreadPoolExecutor(workers, "encode") as pool:
+        try:
+            for texts, tag in stream:
+                if len(waiting) == workers * _AHEAD:
+                    done, first = waiting.popleft()
+                    yield (*done.result(), first)
+                waiting.append((pool.submit(encoder.encode, texts), tag))
+            while waiting:
+                done, first = waiting.popleft()
+                yield (*done.result(), first)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Workers:

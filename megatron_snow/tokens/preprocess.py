@@ -8,6 +8,7 @@ do we (``keep_sequential_samples`` keeps the input's order). Beside each dataset
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,13 @@ from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import Settings
 from megatron_snow.artifacts.units import format_count
-from megatron_snow.tokens.encoder import BATCH, Ids, Lengths
+from megatron_snow.tokens.encoder import BATCH, TEXT_END, Ids, Lengths
 from megatron_snow.tokens.fast import with_engine
 from megatron_snow.tokens.given import GivenTokenizer, fingerprint_text
 from megatron_snow.tokens.indexed import IndexedDataset, bin_path, idx_path, token_dtype
 from megatron_snow.tokens.inputs import expand, read_rows
 from megatron_snow.tokens.pool import cpus, encode_stream
+from megatron_snow.tokens.sentences import SplitterSpec
 from megatron_snow.tokens.settings import Engine
 from megatron_snow.tokens.writer import IndexedWriter, Written, write_checksums
 
@@ -48,8 +50,15 @@ class PreprocessOptions:
     keep_sequential_samples: bool = False
     log_interval: int = 1000
     engine: Engine = "auto"
+    sentences: SplitterSpec | None = None
+    """Cut texts into these: ``--split-sentences``, and what belongs to it."""
     commit_bytes: int = 2**28
     """Characters of text between two points a killed run can go on from (ours: some seconds to a minute of work)."""
+
+    @property
+    def level(self) -> str:
+        """What ends the names of the datasets."""
+        return "sentence" if self.sentences else "document"
 
     @property
     def lanes(self) -> int:
@@ -72,9 +81,9 @@ class Progress(Settings):
 
 @dataclass(frozen=True)
 class _Batch:
-    """What stays here while a batch's texts are encoded: for each row, for each key, how many texts it gave."""
+    """What stays here while a batch's texts are encoded; ``counts`` [rows, keys]: how many texts each value of each row gave."""
 
-    shapes: list[list[int]]
+    counts: npt.NDArray[np.int64]
     file: int
     offset: int
     characters: int
@@ -87,6 +96,9 @@ def preprocess(options: PreprocessOptions, tokenizer: GivenTokenizer) -> dict[st
     tokenizer that has no end-of-document token.
     """
     files = expand(options.input)
+    tokenizer = dataclasses.replace(tokenizer, spec=dataclasses.replace(tokenizer.spec, sentences=options.sentences))
+    if options.sentences:
+        options.sentences.build()  # what is missing is said before anything is written
     if len(set(options.json_keys)) < len(options.json_keys):
         raise SnowError(f"--json-keys {' '.join(options.json_keys)}: a key is named twice; each gets one dataset")
     if options.append_eod and tokenizer.end_of_document is None:
@@ -110,13 +122,13 @@ def preprocess(options: PreprocessOptions, tokenizer: GivenTokenizer) -> dict[st
 
 def dataset_prefix(options: PreprocessOptions, key: str) -> Path:
     """Where the dataset of a key goes."""
-    return options.output_prefix.with_name(f"{options.output_prefix.name}_{key}_document")
+    return options.output_prefix.with_name(f"{options.output_prefix.name}_{key}_{options.level}")
 
 
 def _lane_prefix(options: PreprocessOptions, key: str, lane: int) -> Path:
     if options.lanes == 1:
         return dataset_prefix(options, key)
-    return options.output_prefix.with_name(f"{options.output_prefix.name}_{lane}_{key}_document")
+    return options.output_prefix.with_name(f"{options.output_prefix.name}_{lane}_{key}_{options.level}")
 
 
 def _job(options: PreprocessOptions, tokenizer: GivenTokenizer, files: list[Path]) -> str:
@@ -150,17 +162,19 @@ def _encode(options: PreprocessOptions, tokenizer: GivenTokenizer, files: list[P
             for lane in range(options.lanes)
         }
         for ids, lengths, batch in encode_stream(spec, _batches(options, files, progress), options.workers or cpus()):
-            for row in _rows(ids, lengths, batch.shapes, end):
-                lane = rows % options.lanes
-                for key, (tokens, sentences) in zip(options.json_keys, row, strict=True):
-                    writers[f"{key}/{lane}"].add(tokens, sentences)
-                rows += 1
+            counts = batch.counts
+            if options.sentences:
+                lengths, counts = _sentences(lengths, counts.shape)
+            lanes = (rows + np.arange(len(batch.counts))) % options.lanes
+            for key, lane, documents in _parted(ids, lengths, counts, lanes, end):
+                writers[f"{options.json_keys[key]}/{lane}"].add_batch(*documents)
+            rows += len(batch.counts)
             log.show(rows, batch.characters)
             pending += batch.characters
             if pending >= options.commit_bytes:
                 _commit(note, progress.job, batch, rows, writers)
                 pending = 0
-        _commit(note, progress.job, _Batch([], len(files), 0, 0), rows, writers)
+        _commit(note, progress.job, _Batch(np.empty((0, 0), np.int64), len(files), 0, 0), rows, writers)
         for writer in writers.values():
             writer.finish(discard=False)
     return list(writers.values()), log.characters
@@ -179,33 +193,46 @@ def _batches(options: PreprocessOptions, files: list[Path], progress: Progress) 
         for row in read_rows(files[number], options.json_keys, progress.offset if number == progress.file else 0):
             shapes.append([len(sentences) for sentences in row.values])
             for sentences in row.values:
+                if options.sentences and len(sentences) != 1:
+                    raise SnowError(f"{files[number]}: a value is a list of texts already; leave out --split-sentences")
                 texts += sentences
                 size += sum(map(len, sentences))
             if size >= BATCH:
-                yield texts, _Batch(shapes, number, row.after, size)
+                yield texts, _Batch(np.array(shapes, np.int64), number, row.after, size)
                 texts, shapes, size = [], [], 0
         if shapes:
-            yield texts, _Batch(shapes, number + 1, 0, size)
+            yield texts, _Batch(np.array(shapes, np.int64), number + 1, 0, size)
             texts, shapes, size = [], [], 0
 
 
-def _rows(ids: Ids, lengths: Lengths, shapes: list[list[int]], end: int | None) -> Iterator[list[tuple[npt.NDArray[Any], list[int]]]]:
-    """For each row, for each key, its tokens and the lengths of its sentences; empty sentences vanish, as in Megatron-LM."""
-    counts = lengths.tolist()
-    at, text = 0, 0
-    for shape in shapes:
-        row = []
-        for sentences in shape:
-            some = [count for count in counts[text : text + sentences] if count]
-            size = sum(some)
-            tokens: npt.NDArray[Any] = ids[at : at + size]
-            if some and end is not None:
-                tokens = np.append(tokens, np.uint32(end))
-                some[-1] += 1
-            row.append((tokens, some))
-            at += size
-            text += sentences
-        yield row
+Documents = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Tokens, the lengths of the sequences, how many of these each document has: see ``IndexedWriter.add_batch``."""
+
+
+def _sentences(lengths: Lengths, shape: tuple[int, ...]) -> tuple[Lengths, npt.NDArray[np.int64]]:
+    """The lengths of the sentences, and how many each value has, out of what a ``SentenceEncoder`` gives for one text a value."""
+    ends = np.flatnonzero(lengths == TEXT_END)
+    return np.delete(lengths, ends), np.diff(ends - np.arange(len(ends)), prepend=0).reshape(shape)
+
+
+def _parted(ids: Ids, lengths: Lengths, counts: npt.NDArray[np.int64], lanes: npt.NDArray[np.int64], end: int | None) -> Iterator[tuple[int, int, Documents]]:
+    """A batch by key and lane. Empty texts are no sequences, and ``end`` closes each document that has any, as in Megatron-LM."""
+    rows, keys = counts.shape
+    value = np.repeat(np.arange(rows * keys), counts.ravel())  # of each text: row x keys + key
+    whole = keys == 1 and not lanes.any()
+    for key in range(keys):
+        for lane in [0] if whole else np.unique(lanes).tolist():
+            tokens, some, owner = ids, lengths, value
+            if not whole:
+                mine = (value % keys == key) & (lanes[value // keys] == lane)
+                tokens, some, owner = ids[np.repeat(mine, lengths)], lengths[mine], value[mine]
+            some, owner = some[some > 0], owner[some > 0] // keys
+            sequences = np.bincount(owner, minlength=rows)[lanes == lane]
+            if end is not None and len(some):
+                last = np.append(owner[1:] != owner[:-1], True)
+                tokens = np.insert(tokens, np.cumsum(some)[last], end)
+                some = some + last
+            yield key, lane, (tokens, some, sequences)
 
 
 def _join(options: PreprocessOptions, key: str, dtype: np.dtype[Any]) -> IndexedDataset:

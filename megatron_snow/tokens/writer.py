@@ -87,6 +87,23 @@ class IndexedWriter:
         self._files[1].write(np.asarray(lengths, "<i4").tobytes())
         self._files[2].write(self._sequences.to_bytes(8, "little"))
 
+    def add_batch(self, tokens: npt.NDArray[Any], lengths: npt.NDArray[np.int64], documents: npt.NDArray[np.int64]) -> None:
+        """Append many documents: ``tokens`` of all of them, ``lengths`` of their sequences, ``documents`` how many sequences each has.
+
+        Raises SnowError for a sequence of more than 2**31 - 1 tokens or one that the type cannot hold.
+        """
+        if len(tokens) and int(tokens.max()) > self._limit:
+            raise SnowError(f"token {tokens.max()} does not fit {self.dtype}: the tokenizer says its vocabulary is smaller than it is; give the right size")
+        if len(lengths) and int(lengths.max()) > LONGEST:
+            raise SnowError(f"a document of {lengths.max()} tokens: the format holds {LONGEST}; split it")
+        ends = self._sequences + np.cumsum(documents, dtype="<i8")
+        self._tokens += len(tokens)
+        self._sequences += len(lengths)
+        self._documents += len(documents)
+        self._files[0].write(np.ascontiguousarray(tokens, self.dtype).data)
+        self._files[1].write(lengths.astype("<i4").data)
+        self._files[2].write(ends.data)
+
     def append(self, data: IndexedDataset) -> None:
         """Append a whole dataset; costs what copying its file costs. Raises SnowError where its token type is another."""
         if data.dtype != self.dtype:
@@ -95,7 +112,8 @@ class IndexedWriter:
             )
         with bin_path(data.prefix).open("rb") as source:
             _copy(source, self._files[0], data.bin_bytes)
-        self._files[1].write(data.sequence_lengths.tobytes())
+        for start in range(0, data.header.sequences, _COPY // 4):
+            self._files[1].write(data.sequence_lengths[start : start + _COPY // 4].tobytes())
         for start in range(1, len(data) + 1, _COPY // 8):
             self._files[2].write((data.document_indices[start : start + _COPY // 8] + self._sequences).tobytes())
         self._tokens += data.tokens
