@@ -62,6 +62,13 @@ class Rows:
     def __getitem__(self, index: int) -> Any:
         return self.rows[index % len(self.rows)]
 
+    def sample(self, i: int) -> Any:
+        """Each row is one document."""
+        from megatron_snow.blend.sample import Sample
+
+        tokens = self[i]
+        return Sample(tokens, np.array([0, len(tokens)]), locate=list)
+
 
 def rate(step: int) -> float:
     """Learning rate: ten steps of warm-up, then constant."""

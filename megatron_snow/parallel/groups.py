@@ -29,6 +29,9 @@ class Place:
     """Data-parallel size."""
     context: int
     """Context-parallel size."""
+    context_rank: int = 0
+    tensor: int = 1
+    """Tensor-parallel size."""
 
     @property
     def leader(self) -> bool:
@@ -56,6 +59,7 @@ def open_groups(layout: Layout, backend: Backend, rank: int, world: int, rendezv
     return Place(
         rank=rank, world=world, tensor_rank=parallel_state.get_tensor_model_parallel_rank(), pipeline_rank=parallel_state.get_pipeline_model_parallel_rank(),
         data_rank=parallel_state.get_data_parallel_rank(), data=parallel_state.get_data_parallel_world_size(), context=layout.context,
+        context_rank=parallel_state.get_context_parallel_rank(), tensor=layout.tensor,
     )  # fmt: skip
 
 

@@ -41,6 +41,11 @@ class Fp8Settings(Settings):
     amax_history: Count = 1024  # Transformer Engine's own default
     """Steps of maxima that ``delayed`` scales by."""
 
+    @property
+    def block(self) -> int:
+        """What rows and columns of an FP8 product are multiples of (Transformer Engine)."""
+        return 128 if self.recipe == "blockwise" else 16
+
     def check(self, model: ModelShape, layout: Layout, sequence: int, micro_batch: int) -> None:
         """Refuse what Transformer Engine or megatron-core would stumble over.
 
@@ -55,7 +60,7 @@ class Fp8Settings(Settings):
         stage = model.layers // layout.pipeline
         if max(self.bf16_first, self.bf16_last) > stage:
             raise SnowError(f"fp8.bf16_first {self.bf16_first} and bf16_last {self.bf16_last}: each pipeline stage has {stage} layers, give no more than that")
-        block = 128 if self.recipe == "blockwise" else 16  # Transformer Engine: rows and columns of an FP8 product
+        block = self.block
         tokens = sequence * micro_batch // layout.context // (layout.tensor if layout.sequence_parallel else 1)
         for name, size in (("hidden", model.hidden), ("ffn / layout.tensor", model.ffn // layout.tensor), ("tokens of a micro-batch", tokens)):
             if size % block:
@@ -111,7 +116,7 @@ class Layout(Settings):
                 f"the layout {self.describe()} is for {self.model_parallel * self.data} processes, there are {processes}: "
                 "leave layout.data out to have it inferred, or start that many"
             )
-        if processes % self.model_parallel:
+        if processes < 1 or processes % self.model_parallel:
             raise SnowError(
                 f"{processes} processes cannot hold the layout {self.describe()}: start a multiple of {self.model_parallel}, "
                 "or lower layout.tensor, layout.pipeline or layout.context"
@@ -137,7 +142,6 @@ class Layout(Settings):
         """
         data = self.data_parallel(processes)
         self._check_tensor(model, vocabulary, sequence)
-        self._check_pipeline(model, batch // (micro_batch * data))
         if self.context > 1 and sequence % (2 * self.context):
             raise SnowError(f"sequence {sequence} does not split into 2 x layout.context = {2 * self.context} equal chunks: make it a multiple of that")
         if batch % (micro_batch * data):
@@ -145,6 +149,7 @@ class Layout(Settings):
                 f"batch {batch} is not a multiple of micro_batch {micro_batch} x {data} data-parallel replicas = {micro_batch * data}: "
                 "change batch or micro_batch"
             )
+        self._check_pipeline(model, batch // (micro_batch * data))
         return data
 
     def _check_tensor(self, model: ModelShape, vocabulary: int, sequence: int) -> None:

@@ -80,10 +80,11 @@ class Engine:
     def _run(self, batches: list[Batch], forward_only: bool) -> float:
         """Megatron's schedule over the micro-batches; this rank's mean loss (0 where it computes none)."""
         several = len(self.wrapped) > 1
+        rows, columns = batches[0]["tokens"].shape
         iterators: Any = [iter(batches) for _ in self.wrapped] if several else iter(batches)
         reported = get_forward_backward_func()(
             forward_step_func=partial(_forward, context=self.place.context), data_iterator=iterators, model=self.wrapped if several else self.wrapped[0],
-            num_microbatches=len(batches), seq_length=self.phase.sequence, micro_batch_size=batches[0]["tokens"].size(0), forward_only=forward_only,
+            num_microbatches=len(batches), seq_length=columns * self.place.context, micro_batch_size=rows, forward_only=forward_only,
         )  # fmt: skip
         return sum(float(one["loss"]) for one in reported) / len(batches) if on_last_stage() else 0.0
 
@@ -113,10 +114,10 @@ def _optimizer_config(train: TrainSettings, phase: PhaseSettings) -> OptimizerCo
 def _forward(batches: Iterator[Batch], model: Any, context: int) -> tuple[torch.Tensor, Callable]:
     """Megatron's forward step: the model's output, and what makes a loss of it on the last stage."""
     batch = next(batches)
-    output = model(batch["tokens"], batch["positions"], None, labels=batch["labels"])
+    output = model(batch["tokens"], batch["positions"], None, labels=batch["labels"], packed_seq_params=batch.get("packed"))
 
     def loss_of(losses: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        mean = losses.float().mean()
+        mean = (losses.float() * batch["weights"]).sum() if "weights" in batch else losses.float().mean()
         # the schedule multiplies by the context size and divides by the micro-batches, in place: the report is a copy
         return mean / context, {"loss": mean.detach().clone()}
 

@@ -110,7 +110,9 @@ class _Phase:
         )  # fmt: skip
 
     def _batches(self, samples: Samples, samples_of: Callable[[int], range]) -> Batches:
-        return Batches(samples, samples_of, self.phase.micro_batch, self.spec.vocabulary, self.place, self.backend)
+        train, apart = self.spec.train, not self.phase.cross_document_attention
+        block = train.fp8.block if train.precision == "fp8" else 1
+        return Batches(samples, samples_of, self.phase.micro_batch, self.spec.vocabulary, self.place, self.backend, apart, block)
 
     def _validate(self, step: int, records: Records) -> None:
         losses, tokens = {}, self.phase.tokens_before(step)

@@ -67,6 +67,9 @@ class PhaseSettings(Settings):
     """Sequences in one forward pass of one replica."""
     sequence: Count = 8192  # paper, section 2
     """Tokens of a sequence."""
+    cross_document_attention: bool = True  # ours: not stated in the paper; what Llama-2 and Megatron-LM do by default
+    """Whether tokens see the documents before their own in the sequence. False keeps packed documents apart: each has
+    positions from 0 and attends to itself alone, as if it had been run by itself (the loss counts the same tokens)."""
     learning_rate: LearningRate = LearningRate()
     max_epochs: Positive = 4.0  # paper, table 6: 4 passes of 12.5B is the choice
     """How often a tier's documents may be repeated; a phase that would need more is refused."""

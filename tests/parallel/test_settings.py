@@ -26,13 +26,28 @@ FITS: dict[str, Any] = {"vocabulary": 256, "sequence": 32, "batch": 8, "micro_ba
         (Layout(pipeline=2, virtual_pipeline=2), {"processes": 2, "micro_batch": 8}, "1 micro-batches a step is not a multiple of layout.pipeline 2"),
         (Layout(context=2), {"processes": 2, "sequence": 30}, "sequence 30 does not split into 2 x layout.context = 4"),
         (Layout(), {"processes": 3}, "batch 8 is not a multiple of micro_batch 1 x 3 data-parallel replicas"),
+        (Layout(tensor=3), {"processes": 3}, "heads 4: choose a layout.tensor that divides model.heads"),
+        (Layout(tensor=2), {"processes": 2, "ffn": 129}, "ffn 129: choose a layout.tensor that divides model.ffn"),
+        (Layout(pipeline=8), {"processes": 8}, "model.layers 4 does not split into 8 pipeline pieces"),
+        (
+            Layout(tensor=2, context=2, sequence_parallel=True),
+            {"processes": 4, "sequence": 34},
+            "sequence 34 is not a multiple of layout.tensor x layout.context = 4",
+        ),
+        (Layout(context=4), {"processes": 4, "sequence": 36}, "sequence 36 does not split into 2 x layout.context = 8"),
+        (Layout(pipeline=4, virtual_pipeline=2), {"processes": 4, "layers": 8, "batch": 6}, "6 micro-batches a step is not a multiple of layout.pipeline 4"),
+        (Layout(pipeline=2, virtual_pipeline=2), {"processes": 2, "batch": 8, "micro_batch": 16}, "batch 8 is not a multiple of micro_batch 16"),
+        (Layout(data=2), {"processes": 2, "batch": 1}, "batch 1 is not a multiple of micro_batch 1 x 2 data-parallel replicas"),
+        (Layout(tensor=2), {"processes": 0}, "0 processes cannot hold the layout tensor 2"),
         (Layout(tensor=2), {"processes": 3}, "3 processes cannot hold the layout tensor 2: start a multiple of 2"),
         (Layout(data=2), {"processes": 1}, "the layout data 2 is for 2 processes, there are 1: leave layout.data out"),
     ],
 )
 def test_impossible_layout_is_refused_with_the_fix(layout: Layout, changes: dict[str, Any], says: str) -> None:
+    shape = {name: value for name, value in changes.items() if name in ("ffn", "layers")}
+    numbers = {name: value for name, value in (FITS | changes).items() if name not in shape}
     with pytest.raises(SnowError) as error:
-        layout.check(MODEL, **(FITS | changes))
+        layout.check(MODEL.model_copy(update=shape), **numbers)
     assert says in str(error.value)
 
 

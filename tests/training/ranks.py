@@ -16,7 +16,7 @@ from megatron_snow.parallel.settings import Layout
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-_PRELOAD = ["pytest", "megatron_snow.training.loop", "megatron_snow.parallel.cpu", "tests.training.small"]
+_PRELOAD = ["pytest", "megatron_snow.training.loop", "megatron_snow.parallel.cpu", "tests.training.steps"]
 
 
 def start(job: Callable, world: int, *arguments: Any) -> list[tuple[Any, Connection]]:

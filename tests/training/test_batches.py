@@ -23,8 +23,8 @@ class Numbered:
     def __len__(self) -> int:
         return 64
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return np.arange(index, index + 17)
+    def sample(self, i: int) -> SimpleNamespace:
+        return SimpleNamespace(tokens=np.arange(i, i + 17), cumulative_lengths=np.array([0, 16]))
 
 
 def of(batch: int) -> Callable[[int], range]:
@@ -58,6 +58,32 @@ def test_labels_follow_tokens_and_context_ranks_share_a_sequence() -> None:
     assert first["positions"][0][0] == [0, 1, 2, 3, 12, 13, 14, 15]
     assert second["positions"][0][0] == [4, 5, 6, 7, 8, 9, 10, 11]
     assert first["tokens"][0][0] == [4, 5, 6, 7, 16, 17, 18, 19]
+
+
+class Cut(Numbered):
+    """The same in documents of 3, 1 and 12 tokens."""
+
+    def sample(self, i: int) -> SimpleNamespace:
+        return SimpleNamespace(tokens=np.arange(i, i + 17), cumulative_lengths=np.array([0, 3, 4, 16]))
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_documents_apart_are_one_row_with_weights_that_make_the_mean(context: int) -> None:
+    seen: dict[tuple[int, int], int] = {}
+    for rank in range(context):
+        here = Place(rank=rank, world=context, tensor_rank=0, pipeline_rank=0, data_rank=0, data=1, context=context, context_rank=rank)
+        [batch] = Batches(Cut(), of(2), 2, 99, here, BACKEND, apart=True).step(1)
+        row = {name: batch[name][0] for name in ("tokens", "labels", "positions", "weights")}
+        assert {name: len(values) for name, values in row.items()} == dict.fromkeys(row, 32 if context == 1 else 20)  # 4 + 4 + 12 tokens with padding, twice
+        real = row["weights"] > 0
+        assert torch.equal(row["labels"][real], row["tokens"][real] + 1) and row["tokens"][~real].unique().tolist() == [0] * (context > 1)
+        torch.testing.assert_close(row["weights"][real], torch.full((int(real.sum()),), context / 32))
+        for token, position in zip(row["tokens"][real].tolist(), row["positions"][real].tolist(), strict=True):
+            seen[token, position] = seen.get((token, position), 0) + 1
+        assert batch["packed"].cu_seqlens_q.tolist() == ([0, 3, 4, 16, 19, 20, 32] if context == 1 else [0, 4, 8, 20, 24, 28, 40])
+    places = [*range(3), 0, *range(12)]
+    expected = [(2 + sample + place, position) for sample in range(2) for place, position in enumerate(places)]
+    assert sorted(key for key, count in seen.items() for _ in range(count)) == sorted(expected)
 
 
 def token_outside(rank: int, world: int, rendezvous: str) -> None:
