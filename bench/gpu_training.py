@@ -64,6 +64,8 @@ class Rows:
 
     def sample(self, i: int) -> Any:
         """Each row is one document."""
+        import numpy as np
+
         from megatron_snow.blend.sample import Sample
 
         tokens = self[i]

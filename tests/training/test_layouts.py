@@ -15,16 +15,17 @@ from tests.training.steps import CLIP, Case, Trained, train_steps
 
 
 class Limits(NamedTuple):
-    """How far a layout may be from the single process: loss and gradient norm relative, weights absolute."""
+    """How far a layout may be from the single process: loss and gradient norm relative, a weight and a matrix's mean absolute."""
 
     loss: float
     norm: float
     weight: float
+    mean: float
 
 
-FP32_LIMITS = Limits(1e-5, 1e-5, 1e-5)
-BF16_LIMITS = Limits(1e-4, 5e-3, 1e-2)
-"""Rounding: seen were 4e-5 and 3e-3 (as in a probe of megatron-core alone); 8e-3, one bf16 step at 1, in the norms."""
+FP32_LIMITS = Limits(1e-5, 1e-5, 1e-5, 1e-5)
+BF16_LIMITS = Limits(1e-4, 5e-3, 3e-2, 5e-4)
+"""Rounding: 4e-5, 3e-3 and 2e-4 were seen (megatron-core alone: gradient norms to 3e-3). Five steps of AdamW at 3e-3 either way bound a weight."""
 
 TIED = Case()
 UNTIED = Case(small.MODEL.model_copy(update={"tied": False}))
@@ -80,4 +81,5 @@ def compare(found: Trained, reference: Trained, limits: Limits) -> None:
     full = reference.whole()
     for key, offset, values in found.parts:
         window = tuple(slice(start, start + size) for start, size in zip(offset, values.shape, strict=True))
-        assert (values - full[key][window]).abs().max() <= limits.weight, key
+        difference = (values - full[key][window]).abs()
+        assert difference.max() <= limits.weight and difference.mean() <= limits.mean, key
