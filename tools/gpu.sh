@@ -6,7 +6,7 @@
 # Without WHEELS the Python must have it all. Each part may fail; the others run, and the exit code says so.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-export CUDA_DEVICE_MAX_CONNECTIONS=1 NVTE_FRAMEWORK=pytorch OMP_WAIT_POLICY=PASSIVE PYTHONUNBUFFERED=1
+export NVTE_FRAMEWORK=pytorch OMP_WAIT_POLICY=PASSIVE PYTHONUNBUFFERED=1
 PYTHON=${PYTHON:-python3}
 wheels=${1:-}; shift || true
 parts=()

@@ -6,6 +6,7 @@ It holds only what must differ from the CPU. What was seen on which card is in L
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class CudaBackend:
 
     def start(self, threads: int) -> None:
         torch.set_num_threads(threads)
+        # one hardware queue keeps a collective ahead of the products launched after it: tensor parallelism overlaps only so (megatron-core warns)
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(self.device)
 
     def check_precision(self, precision: Precision, fp8: Fp8Settings) -> None:
