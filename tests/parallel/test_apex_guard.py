@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,3 +47,36 @@ def test_nvidias_apex_is_left_alone(site: Path) -> None:
     importlib.invalidate_caches()
     assert guard_apex() is True
     importlib.import_module("apex")
+
+
+BUILD = """
+import sys
+from megatron_snow.parallel.backend import choose_backend
+backend = choose_backend(0)
+backend.start(1)
+from megatron_snow.model.build import build_chunks, transformer_config
+from megatron_snow.model.settings import ModelSettings
+from megatron_snow.parallel.groups import open_groups
+from megatron_snow.parallel.settings import Layout
+open_groups(Layout(), backend, 0, 1, f"file://{sys.argv[1]}", 60)
+model = ModelSettings(hidden=32, ffn=64, layers=1, heads=2, kv_heads=2)
+config = transformer_config(model, Layout(), backend, "fp32", "none")
+print(sum(parameter.numel() for parameter in build_chunks(config, model, 128, 16, Layout(), backend)[0].parameters()))
+"""
+
+
+def test_a_model_is_built_beside_what_is_not_nvidias(tmp_path: Path) -> None:
+    """An empty folder called apex, and a package like PyPI's of that name: megatron-core alone would take either for NVIDIA's."""
+    (tmp_path / "folder" / "apex").mkdir(parents=True)
+    (tmp_path / "package" / "apex").mkdir(parents=True)
+    (tmp_path / "package" / "apex" / "__init__.py").write_text("raise RuntimeError('a stranger was run')\n")
+    started = []
+    for site in ("folder", "package"):
+        path = os.pathsep.join([str(tmp_path / site), str(Path(__file__).parents[2])])
+        command = [sys.executable, "-c", BUILD, str(tmp_path / f"meeting-{site}")]
+        started.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    for process in started:
+        out, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        assert out.split()[-1] == str(128 * 32 + (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32)  # tied embedding, one layer, last norm
+        assert "not NVIDIA's apex" in said
