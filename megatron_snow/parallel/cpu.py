@@ -37,7 +37,7 @@ class CpuBackend:
         off = (
             "gradient_accumulation_fusion", "masked_softmax_fusion", "bias_activation_fusion", "bias_dropout_fusion", "apply_rope_fusion",
             "persist_layer_norm", "cross_entropy_loss_fusion", "batch_p2p_sync", "batch_p2p_comm", "overlap_p2p_comm",
-            "async_tensor_model_parallel_allreduce", "deallocate_pipeline_outputs",
+            "deallocate_pipeline_outputs",
         )  # fmt: skip
         return {"use_cpu_initialization": True, **dict.fromkeys(off, False)}
 

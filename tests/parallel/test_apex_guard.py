@@ -72,7 +72,7 @@ def test_a_model_is_built_beside_what_is_not_nvidias(tmp_path: Path) -> None:
     (tmp_path / "package" / "apex" / "__init__.py").write_text("raise RuntimeError('a stranger was run')\n")
     started = []
     for site in ("folder", "package"):
-        path = os.pathsep.join([str(tmp_path / site), str(Path(__file__).parents[2])])
+        path = os.pathsep.join([str(tmp_path / site), str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         command = [sys.executable, "-c", BUILD, str(tmp_path / f"meeting-{site}")]
         started.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     for process in started:
