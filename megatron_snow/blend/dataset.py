@@ -1,9 +1,12 @@
 """What one phase of training reads: sample i of a blend of tiers, for any i at any time.
 
 A pure function of the arguments: which process asks, in what order, after which restart, under which layout makes no
-difference, and a longer phase starts with the samples of a shorter one. ``BlendSplit`` says which tier sample i comes
-from and the how-manieth of that tier it is; ``DocumentStream`` says which tokens those are. Opening maps the tiers' index
-files and reads the document lengths; nothing is built or stored per sample.
+difference, and a longer phase starts with the samples of a shorter one. ``Mixture`` says which tier sample i comes from
+and the how-manieth of that tier it is, and the same within a tier whose languages have shares; ``DocumentStream`` says
+which tokens those are. Opening reads the document lengths, or maps them from a cache; nothing is stored per sample.
+
+Proportions: a tier's share is off by less than 1.5 samples at any prefix of the phase (1 with three tiers or fewer), a
+language's by less than 1.5 samples at any prefix of its tier.
 
 Documents are packed into sequences without padding and may be cut; ``sample`` gives the tokens with where each piece
 begins, for whoever masks attention between documents (the paper does not say whether it does), and names each piece.
@@ -12,6 +15,7 @@ begins, for whoever masks attention between documents (the paper does not say wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +23,36 @@ import numpy.typing as npt
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.blend.cache import IndexCache
-from megatron_snow.blend.index import BlendSplit
+from megatron_snow.blend.documents import DocumentTables, FilePiece
+from megatron_snow.blend.languages import LanguageTable
+from megatron_snow.blend.mixture import Mixture
 from megatron_snow.blend.sample import Sample, Span, Transform
+from megatron_snow.blend.settings import MixtureSettings
 from megatron_snow.blend.shards import TierFiles
 from megatron_snow.blend.stream import DocumentStream
+
+_DEFAULT = MixtureSettings()
+
+
+@dataclass(frozen=True)
+class _Tier:
+    """One tier: a stream of all its documents, or one a language with a mixture of them."""
+
+    streams: dict[str, DocumentStream]
+    limits: list[int | None]
+    """Samples each stream may give."""
+    mixture: Mixture | None
+
+    def locate(self, index: int) -> tuple[DocumentStream, int]:
+        """The stream of the tier's ``index``-th sample, and its how-manieth it is."""
+        stream = 0
+        if self.mixture is not None:
+            stream, index = self.mixture[index]
+        return list(self.streams.values())[stream], index
+
+    def counts(self, samples: int) -> list[int]:
+        """Samples each stream gives of the tier's first ``samples``."""
+        return [samples] if self.mixture is None else self.mixture.counts(samples).tolist()
 
 
 class PhaseDataset:
@@ -38,6 +68,7 @@ class PhaseDataset:
         max_epochs: Mapping[str, float] | None = None,
         transform: Transform | None = None,
         cache: Path | None = None,
+        mixture: MixtureSettings = _DEFAULT,
     ) -> None:
         """Open a phase's tiers.
 
@@ -50,6 +81,7 @@ class PhaseDataset:
             max_epochs: tier -> passes over it at most; a tier not named may be repeated without end.
             transform: what is done to each sample as it is read; nothing, by default.
             cache: a folder that keeps indices between runs, on any disk; none by default: they are built at each start.
+            mixture: shares of languages, and what happens where a tier runs out. Its ``max_epochs`` is not read here.
 
         Raises:
             SnowError: where a tier is missing or empty, a number out of range, or a tier would be repeated more often than allowed.
@@ -60,24 +92,52 @@ class PhaseDataset:
             raise SnowError("the blend names no tier; write it like {standard: 1}")
         if wrong := [f"{tier}: {weight}" for tier, weight in blend.items() if not weight > 0]:
             raise SnowError(f"the blend has {', '.join(wrong)}: weights are positive numbers; leave out a tier that should not be used")
-        self._arguments = (tokens, dict(blend), sequence_length, samples, seed, dict(max_epochs or {}), transform, cache)
-        self._transform, self._cache = transform, IndexCache(cache)
-        self._tiers = list(blend)
-        self._split = BlendSplit(list(blend.values()), seed)
-        self._streams = [DocumentStream(TierFiles(Path(tokens), tier, self._cache), tier, sequence_length, seed) for tier in self._tiers]
-        self._counts = dict(zip(self._tiers, self._split.counts(samples).tolist(), strict=True))
-        for tier, most in (max_epochs or {}).items():
-            self._check_epochs(tier, most)
+        for what, named in (("max_epochs", max_epochs or {}), ("languages", mixture.languages)):
+            if unknown := [tier for tier in named if tier not in blend]:
+                raise SnowError(f"{what} names the tier {unknown[0]!r}, the blend has {', '.join(blend)}")
+        self._arguments = (tokens, dict(blend), sequence_length, samples, seed, dict(max_epochs or {}), transform, cache, mixture)
+        self._transform, self._leave = transform, mixture.exhausted == "leave"
+        self._most = dict(max_epochs or {})
+        index_cache = IndexCache(cache)
+        self._tiers = {tier: self._open(TierFiles(Path(tokens), tier, index_cache), mixture.languages.get(tier), samples, seed) for tier in blend}
+        self._order = list(self._tiers.values())
+        self._mixture = Mixture(list(blend.values()), [self._limit(tier) for tier in self._order], seed, samples)
+        if len(self._mixture) < samples:
+            raise SnowError(f"all tiers of the blend run out after {len(self._mixture)} of {samples} samples; shorten the phase or raise max_epochs")
+        self._counts = dict(zip(self._tiers, self._mixture.counts(samples).tolist(), strict=True))
+        for name in self._tiers:
+            self._check_epochs(name)
+        self._tables = DocumentTables(Path(tokens))
 
-    def _check_epochs(self, tier: str, most: float) -> None:
-        if tier not in self._tiers:
-            raise SnowError(f"max_epochs names the tier {tier!r}, the blend has {', '.join(self._tiers)}")
-        if (passes := self.epochs(tier)) > most:
-            stream = self._streams[self._tiers.index(tier)]
-            raise SnowError(
-                f"tier {tier!r} has {stream.tokens} tokens, the phase asks for {self._counts[tier] * stream.sequence_length}: {passes:.2f} passes, "
-                f"max_epochs allows {most:g}; shorten the phase, lower the tier's weight or raise max_epochs"
-            )
+    def _open(self, files: TierFiles, shares: Mapping[str, float] | None, samples: int, seed: int) -> _Tier:
+        length = self._arguments[2]
+        if shares is None:
+            streams = {"": DocumentStream(files, files.tier, length, seed)}
+        else:
+            selections = LanguageTable(files).select(shares)
+            streams = {language: DocumentStream(files, f"{files.tier}/{language}", length, seed, chosen) for language, chosen in selections.items()}
+        most = self._most.get(files.tier) if self._leave else None
+        limits = [None if most is None else int(most * stream.tokens) // length for stream in streams.values()]
+        return _Tier(streams, limits, None if shares is None else Mixture(list(shares.values()), limits, seed, samples))
+
+    @staticmethod
+    def _limit(tier: _Tier) -> int | None:
+        """Samples a tier may give in all."""
+        known = [limit for limit in tier.limits if limit is not None]
+        return sum(known) if len(known) == len(tier.limits) else None
+
+    def _check_epochs(self, name: str) -> None:
+        if self._leave or name not in self._most:
+            return
+        tier, most = self._tiers[name], self._most[name]
+        for (language, stream), count in zip(tier.streams.items(), tier.counts(self._counts[name]), strict=True):
+            asked = count * stream.sequence_length
+            if (passes := asked / stream.tokens) > most:
+                whose = f"{language} in tier {name!r}" if language else f"tier {name!r}"
+                raise SnowError(
+                    f"{whose} has {stream.tokens} tokens, the phase asks for {asked}: {passes:.2f} passes, max_epochs allows {most:g}; "
+                    f"shorten the phase, lower its {'share' if language else 'weight'}, raise max_epochs, or let it leave the blend (exhausted: leave)"
+                )
 
     def __reduce__(self) -> tuple:
         return PhaseDataset, self._arguments
@@ -88,8 +148,8 @@ class PhaseDataset:
     def _locate(self, i: int) -> tuple[DocumentStream, int]:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
-        tier, index = self._split[i]
-        return self._streams[tier], index
+        tier, index = self._mixture[i]
+        return self._order[tier].locate(index)
 
     def __getitem__(self, i: int) -> npt.NDArray[np.int64]:
         """The tokens of sample ``i``, int64 [sequence_length + 1]. Raises IndexError outside 0 .. len - 1."""
@@ -106,6 +166,10 @@ class PhaseDataset:
         stream, index = self._locate(i)
         return stream.spans(index)
 
+    def files(self, i: int) -> list[list[FilePiece]]:
+        """The corpus's files that each piece of sample ``i`` is made of. Raises SnowError where the tokenize arrow's rows are missing."""
+        return [self._tables.files(span) for span in self.origin(i)]
+
     def boundaries(self, i: int) -> npt.NDArray[np.int64]:
         """Where each document's piece begins in sample ``i``, with the sample's length at the end: int64 [pieces + 1]."""
         return self.sample(i).boundaries
@@ -114,7 +178,21 @@ class PhaseDataset:
         """Samples the phase takes from each tier."""
         return dict(self._counts)
 
+    def language_counts(self, tier: str) -> dict[str, int]:
+        """Samples the phase takes from each language of a tier that has shares of them; none for one without."""
+        one = self._tiers[tier]
+        return {} if one.mixture is None else dict(zip(one.streams, one.counts(self._counts[tier]), strict=True))
+
+    def leaves(self) -> dict[str, int]:
+        """Tier -> the sample from which on it gives none, for those that run out within the phase."""
+        names = list(self._tiers)
+        return {names[tier]: sample for tier, sample in self._mixture.leaves.items()}
+
     def epochs(self, tier: str) -> float:
-        """Passes over ``tier`` that the phase makes, on average over its tokens."""
-        stream = self._streams[self._tiers.index(tier)]
-        return self._counts[tier] * stream.sequence_length / stream.tokens
+        """Passes over ``tier`` (over the languages it has shares of) that the phase makes, on average over its tokens."""
+        streams = self._tiers[tier].streams.values()
+        return self._counts[tier] * self._arguments[2] / sum(stream.tokens for stream in streams)
+
+    def streams(self) -> list[tuple[DocumentStream, int]]:
+        """Every stream of the phase and how many samples it gives: what building its indices ahead goes through."""
+        return [pair for name, tier in self._tiers.items() for pair in zip(tier.streams.values(), tier.counts(self._counts[name]), strict=True)]

@@ -31,6 +31,13 @@ def threads() -> int:
     return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
+def settled(cache: IndexCache, name: str, old: Integers, now: Integers, columns: int) -> bool:
+    """Whether the entry ``name``, rows of ``columns`` that begin with files' size, time of change and more, is about the files as they are ``now``."""
+    if len(old) != columns * len(now) or cache.written(name) - int(now[:, 1].max()) <= _SETTLED:
+        return False
+    return np.array_equal(old.reshape(-1, columns)[:, : now.shape[1]], now)
+
+
 class TierFiles:
     """The shards ``<folder>/<tier>/*.idx`` and ``.bin``, by name."""
 
@@ -117,12 +124,7 @@ class TierFiles:
         now, name = self._status(), self._facts_name()
         old = self.cache.load(name, "<i8")
         lengths: Any = None
-        if (
-            old is not None
-            and len(old) == 8 * len(now)
-            and self.cache.written(name) - now[:, 1].max() > _SETTLED
-            and np.array_equal(old.reshape(-1, 8)[:, :4], now)
-        ):
+        if old is not None and settled(self.cache, name, old, now, columns=8):
             facts = old.reshape(-1, 8)[:, 4:]
         else:
             facts, lengths = self._scan(fingerprints=True)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_snow.blend import native
+from megatron_snow.blend.languages import Selection
 from megatron_snow.blend.sample import Sample, Span
 from megatron_snow.blend.shards import Integers, TierFiles, threads
 
@@ -31,10 +32,10 @@ def _key(purpose: str, seed: int, name: str, epoch: int) -> int:
 class DocumentStream:
     """The samples of a tier, or of some of its documents. ``tokens`` is what one pass holds."""
 
-    def __init__(self, files: TierFiles, name: str, sequence_length: int, seed: int) -> None:
-        """``name`` keys the order of documents and samples, with the seed."""
-        self.files, self.name, self.sequence_length, self._seed = files, name, sequence_length, seed
-        self.tokens = files.tokens
+    def __init__(self, files: TierFiles, name: str, sequence_length: int, seed: int, selection: Selection | None = None) -> None:
+        """``name`` keys the order of documents and samples, with the seed; ``selection``: the documents, all by default."""
+        self.files, self.name, self.sequence_length, self._seed, self._selection = files, name, sequence_length, seed, selection
+        self.tokens = files.tokens if selection is None else selection.tokens
         self._passes: OrderedDict[int, native.DocumentOrder] = OrderedDict()
         self._deal: dict[int, tuple[int, int, int]] = {}
 
@@ -77,7 +78,10 @@ class DocumentStream:
             position, missing = position + taken, missing - taken
             parts.append(rows)
             epochs.append((epoch, len(rows)))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts), epochs
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if self._selection is not None:
+            found[:, 0] = self._selection.documents[found[:, 0]]
+        return found, epochs
 
     def _stream_sample(self, sample: int) -> int:
         """Place in the stream of the ``sample``-th sample dealt: shuffled among those that start in the same pass."""
@@ -96,6 +100,8 @@ class DocumentStream:
                 raise
         self.files.cache.drop(self._order_name(epoch))  # lengths and offsets contradict each other: one of the two is damaged
         self.files.forget()
+        if self._selection is not None:
+            self._selection.forget()
         self._passes.clear()
         return self._pass(epoch).spans(start, count)
 
@@ -108,7 +114,8 @@ class DocumentStream:
         return order
 
     def _order_name(self, epoch: int) -> str:
-        return f"order-{self.files.fingerprint}-{_key('documents', self._seed, self.name, epoch):016x}"
+        content = (self._selection or self.files).fingerprint
+        return f"order-{content}-{_key('documents', self._seed, self.name, epoch):016x}"
 
     def _open_pass(self, epoch: int) -> native.DocumentOrder:
         key, lengths = _key("documents", self._seed, self.name, epoch), self._lengths()
@@ -124,4 +131,4 @@ class DocumentStream:
         return order
 
     def _lengths(self) -> npt.NDArray[np.int32]:
-        return self.files.lengths
+        return (self._selection or self.files).lengths

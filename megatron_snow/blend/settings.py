@@ -1,0 +1,31 @@
+"""What a recipe may say about how a phase's tiers are mixed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from megatron_snow.artifacts.settings import Settings
+from megatron_snow.artifacts.units import parse_tokens
+
+
+def _weight(value: Any) -> Any:
+    return parse_tokens(value) if isinstance(value, str) else value
+
+
+Weight = Annotated[float, BeforeValidator(_weight), Field(gt=0, allow_inf_nan=False)]
+"""A share (``0.7``) or a number of tokens (``12.5B``): only ratios count."""
+
+
+class MixtureSettings(Settings):
+    """How a phase's tiers are mixed, beyond their weights."""
+
+    languages: dict[str, dict[str, Weight]] = {}  # noqa: RUF012 - settings are frozen. Paper: tiers keep their own proportions
+    """Tier -> language -> share of the tier's samples; ``*`` stands for all languages not named, languages that are not
+    named are left out where there is no ``*``. A tier that is not named keeps the proportions of its documents."""
+    max_epochs: dict[str, Annotated[float, Field(gt=0)]] = {}  # noqa: RUF012
+    """Tier -> how often its documents may be repeated, where that is another number than the phase's ``max_epochs``."""
+    exhausted: Literal["refuse", "leave"] = "refuse"  # ours: a blend that shifts in mid-phase should be asked for
+    """What happens where a tier, or a language of one with shares, would be repeated more often than allowed: the phase is
+    refused, or it leaves the blend at that sample and the others go on in their proportions."""
