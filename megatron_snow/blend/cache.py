@@ -168,3 +168,13 @@ def _mapped(handle: int, size: int, raw: bytes, name: str, dtype: str) -> Entry 
     if entries == 0:
         return np.empty(0, wanted)
     return np.frombuffer(mmap.mmap(handle, size, access=mmap.ACCESS_READ), wanted, entries, _OFFSET)
+
+
+def cache_folder(setting: str | None) -> Path | None:
+    """The folder a recipe names, ``~`` and environment variables filled in (``$SLURM_TMPDIR/index`` is a node's own). Raises SnowError for an unset one."""
+    if setting is None:
+        return None
+    path = os.path.expanduser(os.path.expandvars(setting))
+    if "$" in path:
+        raise SnowError(f"index_cache {setting} names an environment variable that is not set here; set it, or write the path out")
+    return Path(path)

@@ -62,7 +62,7 @@ def train_phase(
         threads=threads_of_rank(os.environ, len(os.sched_getaffinity(0))) if crew else max(1, len(os.sched_getaffinity(0)) // processes),
     )  # fmt: skip
     check(spec, processes)
-    data = phase_samples(phase, spec.settings, tokens, seed)
+    data = phase_samples(phase, spec.settings, tokens, seed, settings.index_cache)
     validation_samples(settings, spec.settings, tokens, seed)
     if crew is None:
         if not _finished(spec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from megatron_snow.artifacts.settings import digest
+from megatron_snow.blend.cache import cache_folder
 from megatron_snow.blend.dataset import PhaseDataset
 from megatron_snow.training.settings import PhaseSettings, TrainSettings
 
@@ -17,17 +18,20 @@ def order_seed(seed: int, phase: str) -> int:
     return int(digest([seed, phase])[:15], 16)
 
 
-def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int) -> PhaseDataset:
+def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int, index_cache: str | None = None) -> PhaseDataset:
     """Every sample of every step of the phase called ``name``, in an order of its own (``order_seed``).
 
     Raises:
         SnowError: where a tier is missing, empty, or would be repeated more than ``max_epochs`` allows.
     """
     rounding = phase.tokens_before(phase.steps) / phase.tokens  # whole steps may ask for a little more than the budget says
-    allowed = dict.fromkeys(phase.mix, phase.max_epochs * rounding)
-    return PhaseDataset(tokens, phase.mix, phase.sequence, phase.samples, order_seed(seed, name), allowed)
+    allowed = {tier: phase.mixture.max_epochs.get(tier, phase.max_epochs) * rounding for tier in phase.mix}
+    return PhaseDataset(
+        tokens, phase.mix, phase.sequence, phase.samples, order_seed(seed, name), allowed, cache=cache_folder(index_cache), mixture=phase.mixture
+    )
 
 
 def validation_samples(train: TrainSettings, phase: PhaseSettings, tokens: Path, seed: int) -> dict[str, PhaseDataset]:
     """Tier -> the sequences it is validated on: the first of a pass over it, the same in every phase. Raises SnowError where a tier is missing."""
-    return {tier: PhaseDataset(tokens, {tier: 1.0}, phase.sequence, train.validation.samples, seed) for tier in train.validation.tiers}
+    cache = cache_folder(train.index_cache)
+    return {tier: PhaseDataset(tokens, {tier: 1.0}, phase.sequence, train.validation.samples, seed, cache=cache) for tier in train.validation.tiers}

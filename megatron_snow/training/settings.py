@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Duration, Period, Seconds, Tokens
+from megatron_snow.blend.settings import MixtureSettings, Weight
 from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import Recompute
 from megatron_snow.parallel.settings import Fp8Settings, Precision
@@ -52,8 +53,8 @@ class LearningRate(Settings):
 class PhaseSettings(Settings):
     """One phase."""
 
-    blend: dict[str, Positive]
-    """Tier -> share of the phase's new data; shares are taken relative to their sum."""
+    blend: dict[str, Weight]
+    """Tier -> share of the phase's new data, or a number of tokens (``12.5B``); taken relative to their sum."""
     replay: dict[str, Fraction] = {}  # noqa: RUF012 - settings are frozen. Paper: none; OpenCoder (arXiv 2411.04905) keeps 84 % real data in its last phase
     """Tier -> share of the phase's tokens, 0..1, that is data of earlier phases; ``blend`` shares what is left over.
     ``blend: {synthetic: 1}`` with ``replay: {high_quality: 0.84}`` is 16 % synthetic."""
@@ -73,6 +74,8 @@ class PhaseSettings(Settings):
     learning_rate: LearningRate = LearningRate()
     max_epochs: Positive = 4.0  # paper, table 6: 4 passes of 12.5B is the choice
     """How often a tier's documents may be repeated; a phase that would need more is refused."""
+    mixture: MixtureSettings = MixtureSettings()
+    """Shares of languages within tiers, limits of single tiers, and what happens where a tier runs out."""
     warn_epochs: Annotated[Positive, RUNTIME] = 4.0  # paper, table 6: HumanEval+ rises up to 4 passes (21.3) and falls at 5 (20.1)
     """Where ``max_epochs`` allows more passes than this, training warns when a tier goes beyond it."""
     hand_off: Literal["weights", "moments", "all"] = "weights"  # ours: the paper re-warms the learning rate, not said for AdamW's moments
@@ -84,6 +87,9 @@ class PhaseSettings(Settings):
     def _some_blend(self) -> PhaseSettings:
         if not self.blend:
             raise ValueError("blend names no tier; write it like {standard: 1}")
+        for what, named in (("languages", self.mixture.languages), ("max_epochs", self.mixture.max_epochs)):
+            if unknown := named.keys() - self.blend.keys() - self.replay.keys():
+                raise ValueError(f"mixture.{what} names the tier {min(unknown)}, the phase has {', '.join((*self.blend, *self.replay))}")
         if twice := self.blend.keys() & self.replay.keys():
             raise ValueError(f"tier {min(twice)} is in blend and in replay: name it once")
         if sum(self.replay.values()) >= 1:
@@ -233,6 +239,9 @@ class TrainSettings(Settings):
     """Which activations the backward pass computes again: ``none``, ``selective`` (attention) or ``full``."""
     checkpoint: Annotated[CheckpointSettings, RUNTIME] = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
+    index_cache: Annotated[str | None, RUNTIME] = None
+    """A folder that keeps the indices of samples between runs; on any disk, a node's own one too. May hold environment
+    variables: ``$SLURM_TMPDIR/index``. ``tools/build_index.py`` fills it ahead; without one, indices are built at each start."""
     timeout: Annotated[Seconds, RUNTIME] = 1800  # ours: longer than any save or first compile, short of a lost night
     """How long a process waits for the others before the run ends."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.training.samples import order_seed, phase_samples, validation_samples
 from tests.training import small
 
@@ -49,3 +50,20 @@ def test_a_phase_with_replay_reads_both_in_their_shares(tokens: Path) -> None:
     read = [data.origin(index)[0].tier for index in range(200)]
     assert read.count("high_quality") == data.counts()["high_quality"] == pytest.approx(168, abs=1.5)
     assert read[:25].count("high_quality") == pytest.approx(21, abs=1.5)  # throughout, not one after the other
+
+
+def test_the_mixture_of_a_phase_reaches_its_samples(tokens: Path) -> None:
+    mixture = {"max_epochs": {"synthetic": 0.01}, "exhausted": "leave"}
+    data = phase_samples("enhanced", small.phase(25, blend={"synthetic": 1.0, "high_quality": 1.0}, mixture=mixture), tokens, 7)
+    assert data.epochs("synthetic") <= 0.01 < data.epochs("high_quality") and set(data.leaves()) == {"synthetic"}
+    with pytest.raises(SnowError, match=r"no other languages|no Cobol|documents.jsonl.zst"):
+        phase_samples("enhanced", small.phase(25, blend={"synthetic": 1.0}, mixture={"languages": {"synthetic": {"Cobol": 1}}}), tokens, 7)
+
+
+def test_the_index_cache_may_be_named_by_the_environment(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "disk"))
+    plain = read("general", tokens)
+    data = phase_samples("general", PHASE, tokens, 7, "$NODE_DISK/index")
+    assert [data[index].tobytes() for index in range(len(data))] == plain and list((tmp_path / "disk" / "index").glob("order-*"))
+    with pytest.raises(SnowError, match=r"\$NO_SUCH_DISK/index names an environment variable that is not set"):
+        phase_samples("general", PHASE, tokens, 7, "$NO_SUCH_DISK/index")

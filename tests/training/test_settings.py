@@ -125,3 +125,14 @@ def test_what_is_done_every_so_many_tokens_keeps_to_them_over_fractions_of_steps
     every = Duration(amount=100, unit="tokens")
     assert [step for step in range(1, 12) if phase.due(every, step)] == [2, 4, 5, 7, 8, 10, 11]
     assert [step for step in range(1, 12) if phase.due(Duration(amount=3, unit="steps"), step)] == [3, 6, 9]
+
+
+def test_a_blend_in_tokens_and_a_mixture() -> None:
+    phase = PhaseSettings.model_validate({"blend": {"standard": "400B", "high_quality": "100B"}, "tokens": "500B"})
+    assert phase.share("standard") == 0.8 and phase.blend["standard"] == 4e11
+    for mixture in ({"languages": {"synthetic": {"Python": 1}}}, {"max_epochs": {"synthetic": 2}}):
+        with pytest.raises(ValidationError, match="names the tier synthetic, the phase has standard"):
+            PhaseSettings.model_validate({"blend": {"standard": 1}, "tokens": "500B", "mixture": mixture})
+    for weight in (0, -1, "much", "nan"):
+        with pytest.raises(ValidationError):
+            PhaseSettings.model_validate({"blend": {"standard": weight}, "tokens": "500B"})
