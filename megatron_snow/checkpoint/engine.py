@@ -21,9 +21,10 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.checkpoint.metadata import read_metadata
 from megatron_snow.checkpoint.store import Description, begin, prune, publish, read_description, saving_folder, verify
+from megatron_snow.checkpoint.weights import has_optimizer
 from megatron_snow.model.initialise import SHARDING
+from megatron_snow.model.settings import shape
 from megatron_snow.parallel.groups import Place, barrier, replica_group
 from megatron_snow.parallel.optimizer_fixes import forget_momentum, prepare_state
 
@@ -46,11 +47,14 @@ class DirectSave(SaveShardedStrategy):  # type: ignore[misc]
         return True
 
 
-def _sharded_state(chunks: list[Any], optimizer: Any, loading: bool) -> dict[str, Any]:
-    prepare_state(optimizer)
+def _sharded_state(chunks: list[Any], optimizer: Any | None, loading: bool) -> dict[str, Any]:
+    """Where each tensor of the model pieces, and of the optimizer unless it is None, lies in the whole."""
     naming = {**SHARDING, "distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True, "dp_cp_group": replica_group()}
     names = ["model"] if len(chunks) == 1 else [f"model{index}" for index in range(len(chunks))]
     models = {name: _tensors_only(chunk.sharded_state_dict(metadata=naming)) for name, chunk in zip(names, chunks, strict=True)}
+    if optimizer is None:
+        return models
+    prepare_state(optimizer)
     described = models if len(chunks) > 1 else models["model"]
     return {**models, "optimizer": optimizer.sharded_state_dict(described, is_loading=loading, metadata=naming)}
 
@@ -80,22 +84,28 @@ def save(training: Path, chunks: list[Any], optimizer: Any, description: Descrip
 def load(folder: Path, chunks: list[Any], optimizer: Any, expected: Description, place: Place, momentum: bool = True) -> Description:
     """Load a checkpoint of any layout into this rank's model and optimizer; returns what it is.
 
-    ``momentum`` False keeps the weights (fp32 main parameters included) and starts the optimizer afresh.
+    ``momentum`` False keeps the weights (fp32 main parameters included) and starts the optimizer afresh, as a checkpoint without
+    optimizer state (made from a Hugging Face model) must; its main parameters are then the model's weights in the training's precision.
 
     Raises:
-        SnowError: where the checkpoint is damaged, or of another model than ``expected``.
+        SnowError: where the checkpoint is damaged, of another model than ``expected``, or lacks the momentum asked for.
     """
     description = read_description(folder)
     _check_same_model(folder, description, expected)
     verify(folder, part=place.rank, parts=place.world)
-    read_metadata(folder)  # megatron unpickles this file unguarded below; this refuses one that would run foreign code
+    whole = has_optimizer(folder)  # reads .metadata, which megatron unpickles unguarded below: refuses one that would run foreign code
+    if momentum and not whole:
+        raise SnowError(f"checkpoint {folder} holds weights and no optimizer state: start from it with hand_off: weights")
     try:
-        state = dist_checkpointing.load(_sharded_state(chunks, optimizer, loading=True), str(folder))
+        state = dist_checkpointing.load(_sharded_state(chunks, optimizer if whole else None, loading=True), str(folder))
     except (CheckpointingException, CheckpointException, pickle.UnpicklingError, KeyError, EOFError) as error:
         raise SnowError(f"checkpoint {folder} cannot be loaded ({error}): use another one") from error
     for index, chunk in enumerate(chunks):
         stored = state["model" if len(chunks) == 1 else f"model{index}"]
         chunk.load_state_dict({**dict.fromkeys(name for name in chunk.state_dict() if name.endswith("_extra_state")), **stored})
+    if not whole:
+        optimizer.reload_model_params()
+        return description
     optimizer.load_state_dict(state["optimizer"])
     if not momentum:
         forget_momentum(optimizer)
@@ -103,9 +113,8 @@ def load(folder: Path, chunks: list[Any], optimizer: Any, expected: Description,
 
 
 def _check_same_model(folder: Path, found: Description, expected: Description) -> None:
-    old, new = found.model.model_dump(), expected.model.model_dump()
-    trained = [name for name in old if name not in ("init_std", "vocabulary_multiple") and old[name] != new[name]]
-    differences = [f"model.{name} {old[name]} -> {new[name]}" for name in trained]
+    old, new = shape(found.model), shape(expected.model)
+    differences = [f"model.{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
     if found.vocabulary != expected.vocabulary:
         differences.append(f"padded vocabulary {found.vocabulary} -> {expected.vocabulary}")
     if differences:

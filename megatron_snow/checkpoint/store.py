@@ -70,6 +70,11 @@ def latest(training: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def find_checkpoint(path: Path) -> Path | None:
+    """The checkpoint a user's path names: one ``step-*`` folder, or the newest whole one of a training folder; None where that has none."""
+    return path if _NAME.fullmatch(path.name) else latest(path)
+
+
 def read_description(folder: Path) -> Description:
     """What the checkpoint in ``folder`` is.
 

@@ -5,6 +5,7 @@ Names and shapes (h hidden, f ffn, d head size, q heads, k kv heads, V padded vo
     embedding.word_embeddings.weight                                [V, h]
     decoder.layers.N.self_attention.linear_qkv.layer_norm_weight    [h]             norm before attention
     decoder.layers.N.self_attention.linear_qkv.weight               [(q + 2k) d, h] per kv head: its q/k query heads, then key, then value
+    decoder.layers.N.self_attention.linear_qkv.bias                 [(q + 2k) d]    in the same order; only where model.qkv_bias
     decoder.layers.N.self_attention.linear_proj.weight              [h, q d]
     decoder.layers.N.mlp.linear_fc1.layer_norm_weight               [h]             norm before the MLP
     decoder.layers.N.mlp.linear_fc1.weight                          [2 f, h]        gate rows, then up rows
@@ -17,21 +18,23 @@ They come in this order (layers by number), whatever layout saved them.
 
 from __future__ import annotations
 
-import io
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.checkpoint.metadata import read_metadata
+from megatron_snow.checkpoint.pieces import read_piece
 
 _LAYER = re.compile(r"decoder\.layers\.(\d+)\.(.+)")
 _ENDS = {"embedding.word_embeddings.weight": -1, "decoder.final_layernorm.weight": 1, "output_layer.weight": 2}
 _IN_LAYER = (
-    "self_attention.linear_qkv.layer_norm_weight", "self_attention.linear_qkv.weight", "self_attention.linear_proj.weight",
+    "self_attention.linear_qkv.layer_norm_weight", "self_attention.linear_qkv.weight", "self_attention.linear_qkv.bias",
+    "self_attention.linear_proj.weight",
     "mlp.linear_fc1.layer_norm_weight", "mlp.linear_fc1.weight", "mlp.linear_fc2.weight",
 )  # fmt: skip
 
@@ -53,7 +56,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (name, whole tensor) for every model weight; holds one tensor and one stored piece of it at a time.
+    """Yield (name, whole tensor) for every model weight; holds one tensor and, where it is stored in several, one piece of it at a time.
 
     Raises:
         SnowError: where the checkpoint is damaged, lacks a piece of a weight, or is not one of ours.
@@ -61,6 +64,11 @@ def read_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     metadata = read_metadata(folder)
     for name, entry in _weights(metadata, folder).items():
         yield name, _assemble(folder, metadata, name, entry)
+
+
+def has_optimizer(folder: Path) -> bool:
+    """Whether a checkpoint holds optimizer state beside the weights. Raises SnowError where it is damaged."""
+    return any(name.startswith("optimizer.") for name in read_metadata(folder).state_dict_metadata)
 
 
 def _weights(metadata: Metadata, folder: Path) -> dict[str, TensorStorageMetadata]:
@@ -71,32 +79,24 @@ def _weights(metadata: Metadata, folder: Path) -> dict[str, TensorStorageMetadat
 
 
 def _assemble(folder: Path, metadata: Metadata, name: str, entry: TensorStorageMetadata) -> torch.Tensor:
+    if len(entry.chunks) == 1 and entry.chunks[0].sizes == entry.size:
+        return _read_chunk(folder, metadata, name, entry, entry.chunks[0])
     whole = torch.empty(entry.size, dtype=entry.properties.dtype)
     filled = 0
     for chunk in entry.chunks:
-        piece = _read_piece(folder, metadata, name, chunk.offsets)
         window = tuple(slice(start, start + size) for start, size in zip(chunk.offsets, chunk.sizes, strict=True))
-        if piece.shape != chunk.sizes or piece.dtype != whole.dtype:
-            raise SnowError(f"{folder}: a stored piece of {name} is {list(piece.shape)} {piece.dtype}, not as described: damaged, use another checkpoint")
-        whole[window] = piece
-        filled += piece.numel()
+        whole[window] = _read_chunk(folder, metadata, name, entry, chunk)
+        filled += math.prod(chunk.sizes)
     if filled != whole.numel():
         raise SnowError(f"{folder}: the stored pieces of {name} hold {filled} of its {whole.numel()} numbers: damaged, use another checkpoint")
     return whole
 
 
-def _read_piece(folder: Path, metadata: Metadata, name: str, offsets: torch.Size) -> torch.Tensor:
-    place = metadata.storage_data.get(MetadataIndex(name, offsets)) if metadata.storage_data else None
+def _read_chunk(folder: Path, metadata: Metadata, name: str, entry: TensorStorageMetadata, chunk: ChunkStorageMetadata) -> torch.Tensor:
+    place = metadata.storage_data.get(MetadataIndex(name, chunk.offsets)) if metadata.storage_data else None
     if place is None:
-        raise SnowError(f"{folder}: .metadata does not say where {name} at {tuple(offsets)} is stored: damaged, use another checkpoint")
-    path = folder / place.relative_path
-    try:
-        with path.open("rb") as file:
-            file.seek(place.offset)
-            data = file.read(place.length)
-        piece = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise SnowError(f"{path} is damaged or missing ({name} cannot be read: {error}): use another checkpoint") from error
-    if len(data) != place.length or not isinstance(piece, torch.Tensor):
-        raise SnowError(f"{path} is cut short where {name} is stored: use another checkpoint")
+        raise SnowError(f"{folder}: .metadata does not say where {name} at {tuple(chunk.offsets)} is stored: damaged, use another checkpoint")
+    piece = read_piece(folder / place.relative_path, place.offset, place.length, name)
+    if piece.shape != chunk.sizes or piece.dtype != entry.properties.dtype:
+        raise SnowError(f"{folder}: a stored piece of {name} is {list(piece.shape)} {piece.dtype}, not as described: damaged, use another checkpoint")
     return piece

@@ -28,7 +28,7 @@ class ShardedWriter:
     """``with ShardedWriter(folder, shapes, "BF16") as out: out.write(name, tensor)`` for every name, in any order.
 
     Makes ``model.safetensors``, or above ``shard_bytes`` ``model-00001-of-0000N.safetensors`` with an index, tensors
-    placed in the order of ``shapes``. Leaving the block without having written every tensor raises RuntimeError.
+    placed in the order of ``shapes``, synced to disk when the block ends. Leaving the block without having written every tensor raises RuntimeError.
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], item: str, shard_bytes: int = SHARD_BYTES) -> None:
@@ -85,6 +85,8 @@ class ShardedWriter:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         for file in self._files:
+            if kind is None:
+                os.fsync(file)
             os.close(file)
         if kind is None and self._missing:
             raise RuntimeError(f"{len(self._missing)} tensors were never written, {self.missing[0]} among them")

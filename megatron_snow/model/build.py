@@ -38,7 +38,7 @@ def transformer_config(
     config = TransformerConfig(
         num_layers=model.layers, hidden_size=model.hidden, ffn_hidden_size=model.ffn, num_attention_heads=model.heads, num_query_groups=model.kv_heads,
         normalization="RMSNorm", layernorm_epsilon=model.norm_epsilon, gated_linear_unit=True, activation_func=torch.nn.functional.silu,
-        add_bias_linear=False, attention_dropout=0.0, hidden_dropout=0.0,
+        kv_channels=model.head_size, add_bias_linear=False, add_qkv_bias=model.qkv_bias, attention_dropout=0.0, hidden_dropout=0.0,
         init_method=_left_for_initialise, output_layer_init_method=_left_for_initialise, embedding_init_method=_left_for_initialise,
         tensor_model_parallel_size=layout.tensor, pipeline_model_parallel_size=layout.pipeline, virtual_pipeline_model_parallel_size=layout.virtual_pipeline,
         context_parallel_size=layout.context, sequence_parallel=layout.sequence_parallel,

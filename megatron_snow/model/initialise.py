@@ -36,7 +36,9 @@ def sharded_parts(chunk: Any) -> Iterator[tuple[torch.Tensor, list[ShardedTensor
 
 
 def full_tensor(name: str, shape: tuple[int, ...], model: ModelSettings, seed: int) -> torch.Tensor:
-    """The whole fresh tensor in fp32 on the CPU: ones for norms, normal for matrices."""
+    """The whole fresh tensor in fp32 on the CPU: ones for norms, zeros for biases, normal for matrices."""
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
     if len(shape) == 1:
         return torch.ones(shape)
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big"))

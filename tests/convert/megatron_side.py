@@ -1,16 +1,12 @@
-"""One rank that makes checkpoints with the training engine and says what the model answers: ``python megatron_side.py FOLDER RANK WORLD CASE...``.
-
-A process of its own, as the CPU device shim of ``parallel`` has no way back.
-"""
+"""One rank that makes checkpoints with the training engine and says what the model answers: a job for ``tests.training.ranks``."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megatron_snow.model.settings import ModelSettings
+from tests.training import ranks
 
 if TYPE_CHECKING:
     from megatron_snow.parallel.backend import Backend
@@ -22,19 +18,16 @@ SEQUENCE = 32
 MODELS = {
     "tied": ModelSettings(hidden=64, ffn=160, layers=2, heads=4, kv_heads=4, tied=True, init_std=0.1, rope_theta=5_000, norm_epsilon=1e-4),
     "grouped": ModelSettings(hidden=64, ffn=96, layers=2, heads=8, kv_heads=2, tied=False, init_std=0.1),
+    "biases": ModelSettings(hidden=64, ffn=96, layers=2, heads=4, kv_heads=2, tied=True, init_std=0.1, head_dim=24, qkv_bias=True),
 }
 
 
-def run(folder: Path, rank: int, world: int, cases: list[str]) -> None:
+def run(rank: int, world: int, rendezvous: str, folder: Path, cases: list[str]) -> None:
     """Save each case into ``folder/case`` under tensor parallelism over ``world``; a single process also saves what the model answers."""
-    from megatron_snow.parallel.backend import choose_backend
-    from megatron_snow.parallel.groups import open_groups
     from megatron_snow.parallel.settings import Layout
 
-    layout, backend = Layout(tensor=world), choose_backend(rank)
-    backend.start(1)
-    place = open_groups(layout, backend, rank, world, f"file://{folder}/meeting", 120)
-    backend.seed(1)
+    layout = Layout(tensor=world)
+    backend, place = ranks.joined(layout, rank, world, rendezvous)
     for case in cases:
         save(folder / case, MODELS[case], layout, backend, place)
 
@@ -57,8 +50,10 @@ def save(training: Path, model: ModelSettings, layout: Layout, backend: Backend,
     (chunk,) = engine.chunks
     with torch.no_grad():
         for number, (_, weight) in enumerate(sorted(chunk.named_parameters())):
-            if weight.ndim == 1:  # fresh norms are all ones, which would hide a mix-up
-                weight.copy_(torch.empty(weight.shape).uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(number)))
+            if weight.ndim == 1:  # fresh norms are all ones, biases all zeros, which would hide a mix-up
+                parts = layout.tensor if weight.shape[0] != model.hidden else 1  # biases are split over the tensor ranks, norms are not
+                whole = torch.empty(weight.shape[0] * parts).uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(number))
+                weight.copy_(whole.chunk(parts)[place.tensor_rank if parts > 1 else 0])
     description = Description(
         format=FORMAT, phase="general", step=7, tokens=7 * SEQUENCE, model=model, vocabulary=vocabulary, sequence=SEQUENCE, precision="fp32",
         layout=layout, seed=1,
@@ -77,9 +72,3 @@ def save_answers(path: Path, chunk: Any, backend: Backend) -> None:
     with torch.no_grad():
         logits = chunk.eval()(tokens, torch.arange(SEQUENCE, device=backend.device).expand(3, -1), None)
     save_file({"tokens": tokens.cpu(), "logits": logits.cpu().contiguous()}, path)
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
-    sys.stdout.flush()
-    os._exit(0)  # gloo's threads can outlive the interpreter's own end

@@ -5,33 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from megatron_snow.artifacts.documents import Document, write_documents
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.checkpoint.metadata import read_metadata
 from megatron_snow.convert import to_hugging_face
 from megatron_snow.tokens.settings import TokenizerSettings
 from megatron_snow.tokens.tokenizer import train_tokenizer
 from tests.convert import megatron_side
-
-ROOT = Path(__file__).parents[2]
+from tests.training import ranks
 
 
 def make(folder: Path, world: int, *cases: str) -> Path:
     """Checkpoints of ``cases``, each in a training folder ``folder/case``, saved by ``world`` tensor-parallel processes."""
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    commands = [[sys.executable, megatron_side.__file__, str(folder), str(rank), str(world), *cases] for rank in range(world)]
-    ranks = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=300)
-        assert rank.returncode == 0, errors
+    ranks.run(megatron_side.run, world, folder, list(cases))
     return folder
 
 
@@ -60,7 +54,7 @@ def test_logits_are_those_of_the_megatron_model(saved: Path, tokenizer: Path, tm
     counts = to_hugging_face(saved / case, tokenizer, tmp_path)
     assert counts["dtype"] == "fp32" and counts["padding_cut"] == 84 and counts["checkpoint"] == "step-00000007"
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert type(model).__name__ == "LlamaForCausalLM" and model.dtype == torch.float32
+    assert type(model).__name__ == ("Qwen2ForCausalLM" if case == "biases" else "LlamaForCausalLM") and model.dtype == torch.float32
     assert model.num_parameters() == sum(tensor.numel() for tensor in load_file(tmp_path / "model.safetensors").values())
     expected = load_file(saved / f"{case}.safetensors")
     with torch.no_grad():
@@ -75,12 +69,37 @@ def test_logits_are_those_of_the_megatron_model(saved: Path, tokenizer: Path, tm
 
 
 def test_the_layout_leaves_no_trace(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
-    split = make(tmp_path / "split", 2, "grouped")
-    for training, target in ((split, "two"), (saved, "one")):
+    split = make(tmp_path / "split", 2, "grouped", "biases")
+    for case in ("grouped", "biases"):
+        for training, target in ((split, f"two {case}"), (saved, f"one {case}")):
+            (tmp_path / target).mkdir()
+            to_hugging_face(training / case, tokenizer, tmp_path / target)
+        for name in ("model.safetensors", "config.json", "README.md"):
+            assert (tmp_path / f"one {case}" / name).read_bytes() == (tmp_path / f"two {case}" / name).read_bytes()
+
+
+def test_optimizer_state_is_never_read(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    blank = tmp_path / "blank"
+    shutil.copytree(saved / "grouped", blank)
+    folder = blank / "checkpoints" / "step-00000007"
+    blanked = 0
+    for place in [place for index, place in read_metadata(folder).storage_data.items() if index.fqn.startswith("optimizer.")]:
+        with (folder / place.relative_path).open("r+b") as file:
+            file.seek(place.offset)
+            file.write(bytes(place.length))
+        blanked += 1
+    assert blanked >= 3 * 15  # fp32 weights and two moments of each of the model's tensors
+    for training, target in ((blank, "blank model"), (saved / "grouped", "model")):
         (tmp_path / target).mkdir()
-        to_hugging_face(training / "grouped", tokenizer, tmp_path / target)
-    assert (tmp_path / "one" / "model.safetensors").read_bytes() == (tmp_path / "two" / "model.safetensors").read_bytes()
-    assert (tmp_path / "one" / "config.json").read_bytes() == (tmp_path / "two" / "config.json").read_bytes()
+        to_hugging_face(training, tokenizer, tmp_path / target)
+    assert (tmp_path / "blank model" / "model.safetensors").read_bytes() == (tmp_path / "model" / "model.safetensors").read_bytes()
+
+
+def test_the_model_card_has_the_fields_a_hub_reads(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
+    to_hugging_face(saved / "biases", tokenizer, tmp_path, "bf16")
+    _, front, text = (tmp_path / "README.md").read_text().split("---\n")
+    assert yaml.safe_load(front) == {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["code", "qwen2"]}
+    assert "| weights | bfloat16 |" in text and "phase general, step 7, 224 tokens" in text and "2 layers, 64 wide, 4 heads of 24, 2 key/value heads" in text
 
 
 def test_bf16_rounds_each_weight(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
@@ -97,6 +116,7 @@ def test_a_killed_conversion_leaves_nothing_behind(saved: Path, tokenizer: Path,
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     to_hugging_face(saved / "tied", tokenizer, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -125,20 +145,3 @@ def test_a_checkpoint_without_a_layer_is_refused(saved: Path, tokenizer: Path, t
     description.write_text(json.dumps(content))
     with pytest.raises(SnowError, match=r"lacks 9 of the model's tensors \(model.layers.2.self_attn.q_proj.weight among them\)"):
         to_hugging_face(damaged, tokenizer, tmp_path)
-
-
-def run_tool(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
-
-
-def test_the_tool(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
-    step = saved / "tied" / "checkpoints" / "step-00000007"
-    arguments = ("--checkpoint", step, "--tokenizer", tokenizer, "--output", tmp_path / "made", "--dtype", "bf16")
-    done = run_tool(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["dtype"] == "bf16" and (tmp_path / "made" / "model.safetensors").is_file()
-    again = run_tool(*arguments)
-    assert again.returncode == 2 and "made exists: delete it" in again.stderr and "Traceback" not in again.stderr
-    wrong = run_tool("--checkpoint", tmp_path, "--tokenizer", tokenizer, "--output", tmp_path / "other")
-    assert wrong.returncode == 2 and "holds no whole checkpoint" in wrong.stderr and not list(tmp_path.glob("other*"))

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.convert.llama import from_hugging_face, hugging_face_shapes, hugging_face_to_megatron, megatron_names, megatron_to_hugging_face
 from megatron_snow.model.settings import ModelSettings
 
 VOCABULARY = 50
-SHAPES = [(4, 4, True), (4, 2, False), (6, 1, True), (6, 3, False)]
+MODELS = {
+    "plain": ModelSettings(hidden=32, ffn=40, layers=2, heads=4, kv_heads=4, tied=True),
+    "grouped": ModelSettings(hidden=32, ffn=40, layers=2, heads=4, kv_heads=2, tied=False),
+    "one group": ModelSettings(hidden=48, ffn=40, layers=2, heads=6, kv_heads=1, tied=True),
+    "wide heads": ModelSettings(hidden=48, ffn=40, layers=2, heads=6, kv_heads=3, tied=False, head_dim=10),
+    "biases": ModelSettings(hidden=48, ffn=40, layers=2, heads=6, kv_heads=2, tied=True, qkv_bias=True),
+    "biases, wide heads": ModelSettings(hidden=50, ffn=40, layers=2, heads=4, kv_heads=4, tied=False, qkv_bias=True, head_dim=16),
+}
 
 
 def settings(heads: int, kv_heads: int, tied: bool) -> ModelSettings:
@@ -21,22 +30,24 @@ def random_weights(model: ModelSettings) -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in hugging_face_shapes(model, VOCABULARY).items()}
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "tied"), SHAPES)
-def test_shapes_are_those_of_transformers(heads: int, kv_heads: int, tied: bool) -> None:
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=heads * 8, intermediate_size=40, num_hidden_layers=2, num_attention_heads=heads, num_key_value_heads=kv_heads,
-        tie_word_embeddings=tied,
-    )  # fmt: skip
-    expected = {name: tuple(weight.shape) for name, weight in LlamaForCausalLM(config).state_dict().items()}
-    if tied:
+@pytest.mark.parametrize("case", list(MODELS))
+def test_shapes_are_those_of_transformers(case: str) -> None:
+    model = MODELS[case]
+    fields: dict[str, Any] = {
+        "vocab_size": VOCABULARY, "hidden_size": model.hidden, "intermediate_size": model.ffn, "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads, "num_key_value_heads": model.kv_heads, "tie_word_embeddings": model.tied, "head_dim": model.head_size,
+    }  # fmt: skip
+    built: Any = Qwen2ForCausalLM(Qwen2Config(**fields)) if model.qkv_bias else LlamaForCausalLM(LlamaConfig(**fields))
+    expected = {name: tuple(weight.shape) for name, weight in built.state_dict().items()}
+    if model.tied:
         del expected["lm_head.weight"]
-    assert hugging_face_shapes(settings(heads, kv_heads, tied), VOCABULARY) == expected
+    assert hugging_face_shapes(model, VOCABULARY) == expected
 
 
 @pytest.mark.parametrize("aliases", [False, True])
-@pytest.mark.parametrize(("heads", "kv_heads", "tied"), SHAPES)
-def test_round_trip_from_hugging_face_is_bitwise(heads: int, kv_heads: int, tied: bool, aliases: bool) -> None:
-    model = settings(heads, kv_heads, tied)
+@pytest.mark.parametrize("case", list(MODELS))
+def test_round_trip_from_hugging_face_is_bitwise(case: str, aliases: bool) -> None:
+    model = MODELS[case]
     weights = random_weights(model)
     there = from_hugging_face(weights, model, VOCABULARY, padded_vocabulary=64, aliases=aliases)
     back: dict[str, torch.Tensor] = {}
@@ -46,9 +57,9 @@ def test_round_trip_from_hugging_face_is_bitwise(heads: int, kv_heads: int, tied
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "tied"), SHAPES)
-def test_round_trip_from_megatron_is_bitwise(heads: int, kv_heads: int, tied: bool) -> None:
-    model = settings(heads, kv_heads, tied)
+@pytest.mark.parametrize("case", list(MODELS))
+def test_round_trip_from_megatron_is_bitwise(case: str) -> None:
+    model = MODELS[case]
     there = {name: torch.randn_like(tensor) for name, tensor in from_hugging_face(random_weights(model), model, VOCABULARY).items()}
     back: dict[str, torch.Tensor] = {}
     for name, tensor in there.items():
@@ -72,12 +83,14 @@ def test_query_key_value_rows_lie_by_group() -> None:
     assert found == expected and all(name.startswith("model.layers.1.self_attn.") for name in parts)
 
 
-def test_vocabulary_is_cut_and_padded_with_zeros() -> None:
+def test_vocabulary_is_cut_and_padded_with_the_mean() -> None:
     model = settings(4, 4, False)
     weights = random_weights(model)
-    for name in ("embedding.word_embeddings.weight", "output_layer.weight"):
+    for name, hugging_face_name in (("embedding.word_embeddings.weight", "model.embed_tokens.weight"), ("output_layer.weight", "lm_head.weight")):
         padded = hugging_face_to_megatron(name, weights.__getitem__, model, VOCABULARY, 64)
-        assert padded.shape == (64, 32) and not padded[VOCABULARY:].any() and padded[:VOCABULARY].all(dim=1).any()
+        source = weights[hugging_face_name]
+        assert padded.shape == (64, 32) and torch.equal(padded[:VOCABULARY], source)
+        assert (padded[VOCABULARY:] - source.mean(0)).abs().max() < 1e-6
         (cut,) = megatron_to_hugging_face(name, padded, model, VOCABULARY).values()
         assert cut.shape == (VOCABULARY, 32)
 
@@ -93,7 +106,8 @@ def test_a_tied_models_copy_of_the_embedding() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("decoder.layers.0.self_attention.linear_qkv.bias", (96,), "no Hugging Face Llama tensor corresponds"),
+        ("decoder.layers.0.self_attention.linear_proj.bias", (32,), "no Hugging Face Llama or Qwen2 tensor corresponds"),
+        ("decoder.layers.0.self_attention.linear_qkv.bias", (96,), "the checkpoint belongs to another model"),
         ("decoder.layers.2.mlp.linear_fc2.weight", (32, 40), "not part of a model of 2 layers"),
         ("decoder.layers.0.self_attention.linear_qkv.weight", (64, 32), r"has shape \(64, 32\) where the model's settings say \(96, 32\)"),
         ("decoder.layers.0.mlp.linear_fc2.weight", (32, 41), "belongs to another model"),
