@@ -78,16 +78,17 @@ def _convert(given: argparse.Namespace) -> dict[str, Any]:
     except OSError as error:
         raise SnowError(f"cannot write {output} ({error.strerror}): name another --output") from error
     try:
-        if given.checkpoint:
-            counts = to_hugging_face(given.checkpoint, given.tokenizer, work, given.dtype, given.keep_padding)
-        else:
-            counts = _to_checkpoint(given, work)
+        counts = _to_hugging_face(given, work) if given.checkpoint else _to_checkpoint(given, work)
         os.rename(work, output)
     except OSError as error:  # a full disk, a file taken away meanwhile
         raise SnowError(f"{error.strerror} at {error.filename or output}: mend that and run again") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return counts
+
+
+def _to_hugging_face(given: argparse.Namespace, work: Path) -> dict[str, Any]:
+    return to_hugging_face(given.checkpoint, given.tokenizer, work, given.dtype, given.keep_padding)
 
 
 def _to_checkpoint(given: argparse.Namespace, work: Path) -> dict[str, Any]:

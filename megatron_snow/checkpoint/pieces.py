@@ -10,7 +10,7 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import torch
 
@@ -64,7 +64,7 @@ def read_piece(path: Path, offset: int, length: int, what: str) -> torch.Tensor:
             raise SnowError(f"{path} is cut short where {what} is stored: use another checkpoint")
         with path.open("rb", buffering=0) as file:
             window = _Window(file, offset, length)  # unbuffered: straight into the tensor's memory
-            piece = torch.load(window, map_location="cpu", weights_only=True)
+            piece = torch.load(cast(IO[bytes], window), map_location="cpu", weights_only=True)
             if not isinstance(piece, torch.Tensor):
                 raise SnowError(f"{path} holds a {type(piece).__name__} where {what} should be stored: use another checkpoint")
             _check(window, piece, path, what)
@@ -76,6 +76,6 @@ def read_piece(path: Path, offset: int, length: int, what: str) -> torch.Tensor:
 def _check(window: _Window, piece: torch.Tensor, path: Path, what: str) -> None:
     with zipfile.ZipFile(window) as archive:
         stored = [entry for entry in archive.infolist() if entry.filename.endswith("/data/0")]
-    raw = torch.empty(0, dtype=torch.uint8).set_(piece.untyped_storage())  # type: ignore[call-overload]
+    raw = torch.empty(0, dtype=torch.uint8).set_(piece.untyped_storage())
     if len(stored) != 1 or stored[0].file_size != raw.numel() or zlib.crc32(raw.numpy().data) != stored[0].CRC:
         raise SnowError(f"{path} is damaged where {what} is stored (its checksum differs): use another checkpoint")

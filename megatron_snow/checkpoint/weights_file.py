@@ -14,7 +14,7 @@ import os
 import pickle
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import torch
 from torch.distributed.checkpoint.filesystem import _StorageInfo
@@ -52,7 +52,7 @@ class WeightsWriter:
         tensor = tensor.detach().contiguous()
         if tensor.untyped_storage().nbytes() != tensor.nbytes:
             tensor = tensor.clone()  # a view: torch.save would write all that it looks at
-        torch.save(tensor, _Whole(self._file))
+        torch.save(tensor, cast(IO[bytes], _Whole(self._file)))
         offsets = torch.Size([0] * tensor.dim())
         chunk = ChunkStorageMetadata(offsets=offsets, sizes=tensor.size())
         self._tensors[name] = TensorStorageMetadata(TensorProperties.create_from_tensor(tensor), tensor.size(), [chunk])

@@ -118,8 +118,6 @@ def hugging_face_to_megatron(
         padded_vocabulary: rows they shall have, at least ``vocabulary``; those added are the mean of those taken.
         dtype: of the result; that of the first part where left out.
     """
-    import torch
-
     rule, prefix = _rule(name)
     sources = ("model.embed_tokens.weight",) if name == "output_layer.weight" and model.tied else rule.hugging_face
     if rule.layout == "vocabulary":

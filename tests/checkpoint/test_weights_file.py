@@ -56,16 +56,17 @@ def test_a_view_takes_no_more_than_its_own_bytes(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_write_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), WeightsWriter(tmp_path) as out:
-        out.add("decoder.final_layernorm.weight", torch.ones(3))
-        raise KeyboardInterrupt
+    out = WeightsWriter(tmp_path)
+    out.add("decoder.final_layernorm.weight", torch.ones(3))
+    out.__exit__(KeyboardInterrupt, None, None)
     with pytest.raises(SnowError, match=r"holds no \.metadata"):
         read_metadata(tmp_path)
 
 
 def test_a_name_twice_is_a_bug(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="written before"), WeightsWriter(tmp_path) as out:
-        for _ in range(2):
+    with WeightsWriter(tmp_path) as out:
+        out.add("decoder.final_layernorm.weight", torch.ones(3))
+        with pytest.raises(ValueError, match="written before"):
             out.add("decoder.final_layernorm.weight", torch.ones(3))
 
 

@@ -27,7 +27,6 @@ from pathlib import Path
 import torch, torch.distributed.checkpoint
 from megatron_snow.checkpoint import weights, weights_file
 from megatron_snow.convert import to_checkpoint, to_hugging_face
-import transformers
 
 def field(name):
     return 1024 * int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(name)))

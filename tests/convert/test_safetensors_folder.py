@@ -80,7 +80,7 @@ def test_damaged_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SnowError, match=r"one\.safetensors does not hold d, as .*index\.json says"):
         open_safetensors(tmp_path)
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": index["weight_map"] | {"d": "../one.safetensors"}}))
-    with pytest.raises(SnowError, match="names '../one.safetensors', which is not a file of this folder"):
+    with pytest.raises(SnowError, match=r"names '\.\./one\.safetensors', which is not a file of this folder"):
         open_safetensors(tmp_path)
     for content in ("{", "[]", '{"metadata": {}}', '{"weight_map": 3}'):
         (tmp_path / INDEX).write_text(content)

@@ -52,6 +52,11 @@ def expected_shape(name: str, model: ModelSettings) -> tuple[int, ...]:
     return next((shape for end, shape in by_end.items() if name.endswith(end)), (hidden,))
 
 
+def test_norms_are_ones_and_biases_zeros() -> None:
+    assert torch.equal(full_tensor("decoder.layers.1.self_attention.linear_qkv.layer_norm_weight", (8,), ModelSettings(), seed=1), torch.ones(8))
+    assert torch.equal(full_tensor("decoder.layers.1.self_attention.linear_qkv.bias", (8,), ModelSettings(), seed=1), torch.zeros(8))
+
+
 def test_fresh_weights_are_normal_with_the_residual_projections_scaled() -> None:
     model = ModelSettings(hidden=256, ffn=512, layers=8, heads=4, kv_heads=4, init_std=0.05)
     matrix = full_tensor("decoder.layers.3.self_attention.linear_qkv.weight", (768, 256), model, seed=1)
