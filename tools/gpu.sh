@@ -40,7 +40,7 @@ printf '== install\n'; began=$SECONDS; install || { echo "error: the installatio
 for name in "${parts[@]}"; do
     case $name in
         tests) mapfile -t files < <(grep -lE 'needs_gpu|needs_transformer_engine|mark\.gpu' -r tests --include='test_*.py')
-               part tests 240 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider --durations=5 "${files[@]}" ;;
+               part tests 240 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider --show-capture=no --tb=short --durations=8 "${files[@]}" ;;
         loss) part loss 200 "$PYTHON" -W ignore bench/fused_loss_h100.py ;;
         training) part training 420 "$PYTHON" -W ignore bench/gpu_training.py "$@" ;;
         *) echo "error: $name is none of tests, loss, training" >&2; exit 2 ;;

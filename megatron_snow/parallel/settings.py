@@ -57,6 +57,10 @@ class Fp8Settings(Settings):
                 f"fp8.bf16_first {self.bf16_first} and bf16_last {self.bf16_last} do not go with fp8.recipe delayed: "
                 "choose tensorwise or blockwise, or set both to 0"
             )
+        if self.recipe == "delayed" and self.parameters:
+            raise SnowError(
+                "fp8.parameters with fp8.recipe delayed trains another model (seen with megatron-core 0.16.1 and Transformer Engine 2.11): choose tensorwise or blockwise"
+            )
         stage = model.layers // layout.pipeline
         if max(self.bf16_first, self.bf16_last) > stage:
             raise SnowError(f"fp8.bf16_first {self.bf16_first} and bf16_last {self.bf16_last}: each pipeline stage has {stage} layers, give no more than that")

@@ -73,6 +73,7 @@ MODEL_OF_BLOCKS = ModelSettings(hidden=256, ffn=512, layers=4, heads=4, kv_heads
     ("fp8", "layout", "sequence", "message"),
     [
         (Fp8Settings(recipe="delayed", bf16_last=1), Layout(), 128, "do not go with fp8.recipe delayed"),
+        (Fp8Settings(recipe="delayed", parameters=True), Layout(), 128, "trains another model"),
         (Fp8Settings(bf16_first=3), Layout(pipeline=2), 128, "each pipeline stage has 2 layers"),
         (Fp8Settings(), Layout(), 120, "in blocks of 16, tokens of a micro-batch 120 is not"),
         (Fp8Settings(recipe="blockwise"), Layout(tensor=8), 128, "in blocks of 128, ffn / layout.tensor 64 is not"),
