@@ -25,13 +25,14 @@ part() { # NAME SECONDS COMMAND...
 install() {
     local site=$PWD/build/gpu-site
     mkdir -p "$site"
+    "$PYTHON" setup.py --quiet build_ext --inplace & # beside the unpacking, which takes as long
     if [ -n "$wheels" ]; then
         "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" "$wheels"/*.whl || return
         for archive in "$wheels"/*.tar.xz; do
             [ ! -e "$archive" ] || "$PYTHON" -c "import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter='data')" "$archive" "$site" || return
         done
     fi
-    "$PYTHON" setup.py --quiet build_ext --inplace
+    wait $!
 }
 
 export PYTHONPATH=$PWD:$PWD/build/gpu-site

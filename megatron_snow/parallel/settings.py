@@ -59,7 +59,8 @@ class Fp8Settings(Settings):
             )
         if self.recipe == "delayed" and self.parameters:
             raise SnowError(
-                "fp8.parameters with fp8.recipe delayed trains another model (seen with megatron-core 0.16.1 and Transformer Engine 2.11): choose tensorwise or blockwise"
+                "fp8.parameters with fp8.recipe delayed trains another model (seen with megatron-core 0.16.1 and Transformer Engine 2.11): "
+                "choose tensorwise or blockwise"
             )
         stage = model.layers // layout.pipeline
         if max(self.bf16_first, self.bf16_last) > stage:
