@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,7 @@ from megatron_snow.training.records import METRICS, read_rows
 from megatron_snow.training.settings import OptimizerSettings
 from tests.gpu import needs_gpu, needs_transformer_engine
 from tests.training import small
+from tests.training.steps import Document
 
 MODEL = ModelSettings(hidden=512, ffn=1024, layers=4, heads=8, kv_heads=4, tied=False)
 VOCABULARY, SEQUENCE, STEPS = 1024, 512, 10
@@ -70,8 +73,8 @@ def train(engine: Any, first: int = 0, last: int = STEPS) -> list[float]:
     return [engine.step(micro_batches(step), RATE, step + 1, False)[0] for step in range(first, last)]
 
 
-def hugging_face_losses(engine: Any) -> list[float]:
-    """The same steps by a plain fp32 loop over Hugging Face's Llama, from the engine's fresh weights."""
+def hugging_face_model(engine: Any) -> Any:
+    """Hugging Face's Llama in fp32 with the engine's fresh weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from megatron_snow.convert.llama import megatron_to_hugging_face
@@ -86,6 +89,12 @@ def hugging_face_losses(engine: Any) -> list[float]:
     for _, parts in sharded_parts(engine.chunks[0]):
         weights |= megatron_to_hugging_face(parts[0].key, full_tensor(parts[0].key, tuple(parts[0].global_shape), MODEL, 1), MODEL, VOCABULARY)
     model.load_state_dict(weights)
+    return model
+
+
+def hugging_face_losses(engine: Any) -> list[float]:
+    """The same steps by a plain fp32 loop."""
+    model = hugging_face_model(engine)
     decayed, kept = [p for p in model.parameters() if p.dim() > 1], [p for p in model.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": kept, "weight_decay": 0.0}], lr=RATE, betas=(0.9, 0.95), eps=1e-6)
     losses = []
@@ -114,6 +123,45 @@ def test_the_torch_layers_run_on_cuda_too(joined: tuple[Any, Any], monkeypatch: 
     monkeypatch.setattr(backend, "transformer_engine", False)
     engine = engine_of(joined, "fp32")
     assert train(engine) == pytest.approx(hugging_face_losses(engine), rel=1e-3)  # fp32 products of other kernels
+
+
+STARTS = np.array([0, 200, 201, 350, SEQUENCE])
+"""Documents of 200, 1, 149 and 162 tokens."""
+
+
+class Given:
+    """One sample of four documents."""
+
+    def __init__(self, tokens: np.ndarray) -> None:
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return 8
+
+    def sample(self, i: int) -> Document:
+        return Document(self.tokens, STARTS)
+
+
+@needs_transformer_engine
+def test_packed_documents_are_kept_apart_by_transformer_engine(joined: tuple[Any, Any]) -> None:
+    """Perturbing the first leaves the others' logits as they are; each is what Hugging Face makes of it alone."""
+    from megatron_snow.training.batches import Batches
+
+    engine = engine_of(joined, "bf16")
+    tokens = rows(0)[0].numpy()
+    perturbed = np.concatenate([(tokens[: STARTS[1]] + 7) % VOCABULARY, tokens[STARTS[1] :]])
+    seen = []
+    for given in (tokens, perturbed):
+        [batch] = Batches(Given(given), range, 1, VOCABULARY, joined[1], joined[0], apart=True).step(1)
+        with torch.no_grad():
+            seen.append(engine.chunks[0](batch["tokens"], batch["positions"], None, packed_seq_params=batch["packed"])[0].float())
+    assert not torch.equal(seen[0][: STARTS[1]], seen[1][: STARTS[1]])
+    assert torch.equal(seen[0][STARTS[1] :], seen[1][STARTS[1] :])
+    model = hugging_face_model(engine)
+    for start, end in pairwise(STARTS.tolist()):
+        with torch.no_grad():
+            alone = model(torch.from_numpy(tokens[None, start:end]).cuda()).logits[0]
+        assert (seen[0][start:end] - alone).norm() < 0.02 * alone.norm()  # bf16 holds 8 bits, and there are four layers
 
 
 FP8 = {
