@@ -29,3 +29,17 @@ class MixtureSettings(Settings):
     exhausted: Literal["refuse", "leave"] = "refuse"  # ours: a blend that shifts in mid-phase should be asked for
     """What happens where a tier, or a language of one with shares, would be repeated more often than allowed: the phase is
     refused, or it leaves the blend at that sample and the others go on in their proportions."""
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class FimSettings(Settings):
+    """How much of a phase's data is made to be filled in. The paper says nothing of it; the numbers are StarCoder2's."""
+
+    rate: Probability = 0.5  # StarCoder2, section 5
+    """Probability that a document is chosen, in each pass anew."""
+    file_rate: Probability = 0.5  # StarCoder2, section 5
+    """Probability that a file of a chosen document is."""
+    spm_rate: Probability = 0.5  # StarCoder2, section 5
+    """Share of the chosen files that are laid down suffix first."""

@@ -41,7 +41,8 @@ class _Phase:
         self.spec, self.backend, self.place, self.phase = spec, backend, place, spec.settings
         self.vocabulary = padded_vocabulary(spec.model, spec.vocabulary)
         self.engine = Engine(spec.train, self.phase, spec.model, self.vocabulary, spec.layout, backend, place)
-        self.batches = self._batches(phase_samples(spec.phase, self.phase, spec.tokens, spec.seed, spec.train.index_cache), self.phase.samples_of)
+        samples = phase_samples(spec.phase, self.phase, spec.tokens, spec.seed, spec.train.index_cache, spec.tokenizer)
+        self.batches = self._batches(samples, self.phase.samples_of)
 
     def run(self, stop: StopSignal) -> int:
         step = self._start()

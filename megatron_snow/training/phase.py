@@ -57,12 +57,12 @@ def train_phase(
     crew = crew or _crew(phase)
     processes = crew.numbers.world if crew else _processes_here(layout)
     spec = RunSpec(
-        train=settings, phase=phase, model=model, vocabulary=vocabulary, layout=layout, seed=seed, tokens=tokens.absolute(),
+        train=settings, phase=phase, model=model, vocabulary=vocabulary, layout=layout, seed=seed, tokens=tokens.absolute(), tokenizer=tokenizer.absolute(),
         previous=previous.absolute() if previous else None, work=work.absolute(), rendezvous=crew.rendezvous if crew else "",
         threads=threads_of_rank(os.environ, len(os.sched_getaffinity(0))) if crew else max(1, len(os.sched_getaffinity(0)) // processes),
     )  # fmt: skip
     check(spec, processes)
-    data = phase_samples(phase, spec.settings, tokens, seed, settings.index_cache)
+    data = phase_samples(phase, spec.settings, tokens, seed, settings.index_cache, tokenizer)
     validation_samples(settings, spec.settings, tokens, seed)
     if crew is None:
         if not _finished(spec):

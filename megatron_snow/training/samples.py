@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.blend.cache import cache_folder
 from megatron_snow.blend.dataset import PhaseDataset
+from megatron_snow.blend.fim import FillInTheMiddle
 from megatron_snow.training.settings import PhaseSettings, TrainSettings
 
 
@@ -18,17 +20,22 @@ def order_seed(seed: int, phase: str) -> int:
     return int(digest([seed, phase])[:15], 16)
 
 
-def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int, index_cache: str | None = None) -> PhaseDataset:
+def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int, index_cache: str | None = None, tokenizer: Path | None = None) -> PhaseDataset:
     """Every sample of every step of the phase called ``name``, in an order of its own (``order_seed``).
 
+    ``tokenizer``: the tokenizer arrow's folder, where the phase asks for fill in the middle.
+
     Raises:
-        SnowError: where a tier is missing, empty, or would be repeated more than ``max_epochs`` allows.
+        SnowError: where a tier is missing, empty, or would be repeated more than ``max_epochs`` allows, or fill in the middle lacks its tokenizer.
     """
     rounding = phase.tokens_before(phase.steps) / phase.tokens  # whole steps may ask for a little more than the budget says
     allowed = {tier: phase.mixture.max_epochs.get(tier, phase.max_epochs) * rounding for tier in phase.mix}
-    return PhaseDataset(
-        tokens, phase.mix, phase.sequence, phase.samples, order_seed(seed, name), allowed, cache=cache_folder(index_cache), mixture=phase.mixture
-    )
+    order, transform, cache = order_seed(seed, name), None, cache_folder(index_cache)
+    if phase.fim is not None:
+        if tokenizer is None:
+            raise SnowError(f"phase {name} asks for fim, which needs the tokenizer; give the tokenizer arrow's folder, or leave fim out")
+        transform = FillInTheMiddle(phase.fim, tokens, tokenizer, order)
+    return PhaseDataset(tokens, phase.mix, phase.sequence, phase.samples, order, allowed, transform=transform, cache=cache, mixture=phase.mixture)
 
 
 def validation_samples(train: TrainSettings, phase: PhaseSettings, tokens: Path, seed: int) -> dict[str, PhaseDataset]:

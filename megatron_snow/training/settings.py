@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Duration, Period, Seconds, Tokens
-from megatron_snow.blend.settings import MixtureSettings, Weight
+from megatron_snow.blend.settings import FimSettings, MixtureSettings, Weight
 from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import Recompute
 from megatron_snow.parallel.settings import Fp8Settings, Precision
@@ -76,6 +76,8 @@ class PhaseSettings(Settings):
     """How often a tier's documents may be repeated; a phase that would need more is refused."""
     mixture: MixtureSettings = MixtureSettings()
     """Shares of languages within tiers, limits of single tiers, and what happens where a tier runs out."""
+    fim: FimSettings | None = None  # the paper says nothing of fill in the middle; StarCoder2's rule is ``fim: {}``
+    """Fill in the middle; none by default."""
     warn_epochs: Annotated[Positive, RUNTIME] = 4.0  # paper, table 6: HumanEval+ rises up to 4 passes (21.3) and falls at 5 (20.1)
     """Where ``max_epochs`` allows more passes than this, training warns when a tier goes beyond it."""
     hand_off: Literal["weights", "moments", "all"] = "weights"  # ours: the paper re-warms the learning rate, not said for AdamW's moments

@@ -21,6 +21,8 @@ class RunSpec(Settings):
     layout: Layout
     seed: int
     tokens: Path
+    tokenizer: Path | None = None
+    """Its folder; needed where the phase fills in the middle."""
     previous: Path | None
     """The phase before, where there is one."""
     work: Path
