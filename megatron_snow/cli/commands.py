@@ -200,6 +200,25 @@ def _run(recipe: Path, overrides: list[str] | None, out: Path | None, crew: Crew
 
 
 @app.command()
+def preflight(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Before training on many nodes, under srun or torchrun: all ranks alike? Names the nodes that are not.
+
+    Compares versions and code, tries each rank's device, the shared output folder, clocks, and an all-reduce with its bandwidth.
+    """
+
+    def check(crew: Crew | None) -> None:
+        if crew is None:
+            raise SnowError("a pre-flight compares ranks: start it as the training, e.g. srun snow preflight RECIPE; for one machine there is snow doctor")
+        from megatron_snow.recipe.drive import open_road
+        from megatron_snow.training.preflight import report
+
+        checked, road = open_road(recipe, overrides or [], out)
+        report(checked.layout, road.out.absolute(), crew)
+
+    _joined(check, listen=False)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has, what each feature needs, and what is missing.
 

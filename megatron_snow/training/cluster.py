@@ -43,7 +43,7 @@ def meeting_point(environment: Mapping[str, str]) -> Meeting:
         number = int(port) if port is not None else step_port(int(environment["SLURM_JOB_ID"]), int(environment.get("SLURM_STEP_ID", 0)))
     except ValueError as error:
         raise SnowError(f"MASTER_PORT is {port!r}, SLURM_JOB_ID {environment.get('SLURM_JOB_ID')!r}: neither gives a port number ({error})") from error
-    return Meeting(host or first_host(nodes or ""), number, environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
+    return Meeting(host or hosts(nodes or "")[0], number, environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
 
 
 def step_port(job: int, step: int) -> int:
@@ -51,16 +51,28 @@ def step_port(job: int, step: int) -> int:
     return _FIRST_PORT + (job + _STEP_STRIDE * step) % _PORTS
 
 
-def first_host(nodes: str) -> str:
-    """The first of Slurm's compressed list of nodes: ``gpu[007-010,12],login1`` -> ``gpu007``.
+def hosts(nodes: str) -> list[str]:
+    """Slurm's compressed list of nodes, written out: ``gpu[007-008,12],login1`` -> gpu007, gpu008, gpu12, login1.
 
     Raises:
         SnowError: where it is no such list.
     """
-    match = re.match(r"(?:[^\[\],\s]|\[[0-9,-]+\])+", nodes)
-    if match is None:
+    parts = re.findall(r"(?:[^\[\],\s]|\[[0-9,-]+\])+", nodes)
+    if not parts or ",".join(parts) != nodes:
         raise SnowError(f"{nodes!r} is no list of nodes as Slurm writes it; export MASTER_ADDR=<rank 0's host>")
-    return re.sub(r"\[([0-9]+)[0-9,-]*\]", r"\1", match[0])
+    return [host for part in parts for host in _written_out(part)]
+
+
+def _written_out(part: str) -> list[str]:
+    before, bracket, rest = part.partition("[")
+    if not bracket:
+        return [part]
+    numbers, _, after = rest.partition("]")
+    names = []
+    for span in numbers.split(","):
+        first, _, last = span.partition("-")
+        names += [f"{before}{number:0{len(first)}d}" for number in range(int(first), int(last or first) + 1)]
+    return [name + end for name in names for end in _written_out(after)]
 
 
 def node_name(environment: Mapping[str, str]) -> str:
@@ -72,11 +84,19 @@ def ranks_on_node(environment: Mapping[str, str]) -> int:
     """How many ranks share this node: torchrun says, Slurm lists the tasks of each node of a step (``2(x3),1``)."""
     if "LOCAL_WORLD_SIZE" in environment:
         return int(environment["LOCAL_WORLD_SIZE"])
-    counts: list[int] = []
-    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", "")):
-        counts += [int(count)] * int(times or 1)
-    node = int(environment.get("SLURM_NODEID", 0))
+    counts, node = _tasks_per_node(environment), int(environment.get("SLURM_NODEID", 0))
     return counts[node] if node < len(counts) else 1
+
+
+def expected_nodes(environment: Mapping[str, str]) -> list[str]:
+    """The node of each rank of a Slurm step, placed node after node as is Slurm's default; empty where Slurm says nothing."""
+    nodes = environment.get("SLURM_STEP_NODELIST")
+    return [node for node, count in zip(hosts(nodes), _tasks_per_node(environment), strict=False) for _ in range(count)] if nodes else []
+
+
+def _tasks_per_node(environment: Mapping[str, str]) -> list[int]:
+    listed = re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return [int(count) for count, times in listed for _ in range(int(times or 1))]
 
 
 def threads_of_rank(environment: Mapping[str, str], cores: int) -> int:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
@@ -29,7 +29,7 @@ _JOIN = 600.0  # seconds until all have come. Ours: imports of hundreds of ranks
 _LEAVE = 60.0  # seconds until all have gone after a good end. Ours: none has work left by then
 _NOTICE = 10.0  # seconds until all have heard of a failure. Ours: they look once a second
 _CAUSE = 3.0  # seconds in which a rank that lost a peer leaves it to others to name a cause. Ours
-_LAST_LOOK = 0.3  # seconds that rank 0 stays for the others to see that all have come. Ours: they look 20 times a second
+_LAST_LOOK = 0.3  # seconds between all having come and the end. Ours: all have seen it then, and end before srun ends them for the first that did
 _LOOK = 1.0  # seconds between looks at the store (ours: 1,000 ranks are 1,000 small requests a second)
 
 
@@ -79,6 +79,24 @@ class Crew:
         seen = look()
         self.tell(seen)
         return seen
+
+    def gather(self, value: Any, seconds: float, ranks: Collection[int] | None = None) -> dict[int, Any]:
+        """Rank -> value, on the leader: of those of ``ranks`` (all, if not given) that came within ``seconds``. Nothing on the others."""
+        name = f"gathered/{self._heard}"
+        self._heard += 1
+        self._store.set(f"{name}/{self.numbers.rank}", json.dumps(value))
+        if not self.leader:
+            return {}
+        end, awaited, came = time.monotonic() + seconds, set(range(self.numbers.world) if ranks is None else ranks), {}
+        while awaited:
+            for rank in sorted(awaited):
+                if self._store.check([f"{name}/{rank}"]):
+                    came[rank] = json.loads(self._store.get(f"{name}/{rank}"))
+            awaited -= came.keys()
+            if time.monotonic() > end:
+                break
+            time.sleep(0.05)
+        return dict(sorted(came.items()))
 
     def leave(self) -> None:
         """Wait for all to come to a good end, since the store ends with rank 0 and srun may end the others with the first."""
@@ -164,19 +182,17 @@ class Crew:
             while count < self.numbers.world and time.monotonic() < end:
                 time.sleep(0.05)
                 count = store.add(key, 0)
-            if self.leader:
-                time.sleep(_LAST_LOOK)
+            time.sleep(_LAST_LOOK)
         except DistError:
             return  # the store went with rank 0: all have come
 
 
 def attend(numbers: RankNumbers, action: Callable[[Crew], None], listen: bool) -> None:
-    """Run ``action`` as one of several ranks, to the end of the process where it fails anywhere.
+    """Run ``action`` as one of several ranks, to the end of the process where it fails or is stopped.
 
     ``listen`` takes stop signals over from the start; otherwise training does when it begins.
 
     Raises:
-        Stopped: a signal asked for an end, and all is saved.
         SnowError: this rank could not join.
     """
     stop = StopSignal()
@@ -189,8 +205,8 @@ def attend(numbers: RankNumbers, action: Callable[[Crew], None], listen: bool) -
     except Stopped as stopped:
         crew.leave()
         if crew.leader:
-            raise
-        sys.exit(stopped.exit_code)
+            print(f"snow: {stopped}", file=sys.stderr, flush=True)
+        os._exit(stopped.exit_code)  # an orderly exit takes its time and is deaf to SIGTERM's handler: srun would end it with another code
     except Exception as error:
         crew.fail(error)
     crew.leave()

@@ -62,7 +62,7 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
     """Train this rank's part of a phase; returns whether the phase is finished (False: stopped by a signal, saved)."""
     from megatron_snow.parallel.backend import choose_backend
 
-    backend = choose_backend(_own_device(numbers.local_rank))
+    backend = choose_backend(own_device(numbers.local_rank))
     backend.check_precision(spec.train.precision, spec.train.fp8)
     backend.start(spec.threads)
     from megatron_snow.parallel.groups import close_groups, open_groups
@@ -75,7 +75,7 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
     return finished
 
 
-def _own_device(local_rank: int) -> int:
+def own_device(local_rank: int) -> int:
     """The index of this rank's GPU among those it sees; the local rank itself where there is none."""
     if not has_cuda_driver():
         return local_rank

@@ -64,7 +64,7 @@ MinJobAge=86400
 KillWait=10
 SlurmdTimeout=15
 GresTypes=gpu
-NodeName=node[1-{nodes}] NodeAddr=10.213.0.[1-{nodes}] CPUs=16 Sockets=2 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:{gpus}
+NodeName=node[1-{nodes}] NodeAddr=10.213.0.[1-{nodes}] CPUs=64 Sockets=2 CoresPerSocket=32 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:{gpus}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=120
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 """

@@ -3,28 +3,32 @@ from __future__ import annotations
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.training.cluster import Meeting, device_index, first_host, meeting_point, ranks_on_node, step_port, threads_of_rank
+from megatron_snow.training.cluster import Meeting, device_index, expected_nodes, hosts, meeting_point, ranks_on_node, step_port, threads_of_rank
 
 
 @pytest.mark.parametrize(
-    ("nodes", "first"),
+    ("nodes", "written_out"),
     [
-        ("node1", "node1"),
-        ("node[1-4,7]", "node1"),
-        ("gpu[007-010,12],login1", "gpu007"),
-        ("a100-3,b[1-2]", "a100-3"),
-        ("r[1-2]n[03-05].cluster.org,x", "r1n03.cluster.org"),
-        ("node[12]", "node12"),
+        ("node1", ["node1"]),
+        ("node[1-3,7]", ["node1", "node2", "node3", "node7"]),
+        ("gpu[009-010,12],login1", ["gpu009", "gpu010", "gpu12", "login1"]),
+        ("a100-3,b[1-2]", ["a100-3", "b1", "b2"]),
+        ("r[1-2]n[03-04].cluster.org,x", ["r1n03.cluster.org", "r1n04.cluster.org", "r2n03.cluster.org", "r2n04.cluster.org", "x"]),
     ],
 )
-def test_the_first_of_a_compressed_list(nodes: str, first: str) -> None:
-    assert first_host(nodes) == first
+def test_a_compressed_list_is_written_out(nodes: str, written_out: list[str]) -> None:
+    assert hosts(nodes) == written_out
 
 
-@pytest.mark.parametrize("nodes", ["", ",node1", "[1-2"])
+@pytest.mark.parametrize("nodes", ["", ",node1", "node1,", "[1-2", "a b"])
 def test_what_is_no_list_of_nodes_is_refused(nodes: str) -> None:
     with pytest.raises(SnowError, match="export MASTER_ADDR"):
-        first_host(nodes)
+        hosts(nodes)
+
+
+def test_where_ranks_are_expected() -> None:
+    assert expected_nodes({"SLURM_STEP_NODELIST": "a[1-2],b", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1"}) == ["a1", "a1", "a2", "a2", "b"]
+    assert expected_nodes({}) == []
 
 
 SLURM = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "1", "SLURM_JOB_NODELIST": "a[1-4]", "SLURM_STEP_NODELIST": "a[3-4]"}
