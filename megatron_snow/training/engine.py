@@ -37,11 +37,12 @@ class Engine:
         self.config = transformer_config(model, layout, backend, train.precision, train.recompute, train.fp8)
         self.chunks = build_chunks(self.config, model, vocabulary, phase.sequence, layout, backend)
         """The bare models, for initialisation and checkpoints."""
-        self.wrapped = _wrap(self.config, self.chunks, backend)
-        self.optimizer = backend.optimizer(_optimizer_config(train, phase), self.wrapped)
+        overlap = backend.overlap and place.data * place.context > 1
+        self.wrapped = _wrap(self.config, self.chunks, overlap)
+        self.optimizer = backend.optimizer(_optimizer_config(train, phase, overlap), self.wrapped)
         self.config.grad_scale_func = self.optimizer.scale_loss
         self.config.finalize_model_grads_func = finalize_model_grads
-        if backend.overlap:
+        if overlap:
             no_sync = [chunk.no_sync for chunk in self.wrapped]
             self.config.no_sync_func = no_sync if len(no_sync) > 1 else no_sync[0]
 
@@ -67,8 +68,18 @@ class Engine:
             raise SnowError(f"the gradient norm is {norm} at step {number}: {_REMEDY}")
         return loss, float(norm), stopping
 
+    def settle(self) -> None:
+        """Bring every replica's weights up to the last step; before they are read other than by the next one.
+
+        With overlap the replicas' new weights are gathered by the next forward pass, layer by layer. Every rank calls it.
+        """
+        for chunk in self.wrapped:
+            if chunk.ddp_config.overlap_param_gather:
+                chunk.start_param_sync(force_sync=True)
+
     def loss(self, batches: list[Batch]) -> float:
         """Mean loss a token over all ranks' batches, without training on them."""
+        self.settle()
         for chunk in self.wrapped:
             chunk.eval()
         with torch.no_grad():
@@ -94,19 +105,20 @@ class Engine:
         return loss / (self.place.data * self.place.context), stops > 0
 
 
-def _wrap(config: TransformerConfig, chunks: list[Any], backend: Backend) -> list[DistributedDataParallel]:
+def _wrap(config: TransformerConfig, chunks: list[Any], overlap: bool) -> list[DistributedDataParallel]:
     wrapping = DistributedDataParallelConfig(
-        grad_reduce_in_fp32=True, use_distributed_optimizer=True, overlap_grad_reduce=backend.overlap, fp8_param_gather=config.fp8_param
+        grad_reduce_in_fp32=True, use_distributed_optimizer=True, overlap_grad_reduce=overlap, overlap_param_gather=overlap, fp8_param_gather=config.fp8_param
     )
     casted = [Float16Module(config, chunk) for chunk in chunks] if config.bf16 else chunks
     return [DistributedDataParallel(config, wrapping, chunk, disable_bucketing=index > 0) for index, chunk in enumerate(casted)]
 
 
-def _optimizer_config(train: TrainSettings, phase: PhaseSettings) -> OptimizerConfig:
+def _optimizer_config(train: TrainSettings, phase: PhaseSettings, overlap: bool) -> OptimizerConfig:
     adam = train.optimizer
     return OptimizerConfig(
         optimizer="adam", lr=phase.learning_rate.peak, min_lr=phase.learning_rate.end, weight_decay=adam.weight_decay, adam_beta1=adam.beta1,
         adam_beta2=adam.beta2, adam_eps=adam.epsilon, clip_grad=adam.clip, use_distributed_optimizer=True, bf16=train.precision != "fp32",
+        overlap_param_gather=overlap,
         params_dtype=torch.float32 if train.precision == "fp32" else torch.bfloat16, fp8_recipe=train.fp8.recipe if train.precision == "fp8" else None,
     )  # fmt: skip
 

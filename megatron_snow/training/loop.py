@@ -101,6 +101,7 @@ class _Phase:
         load(folder, self.engine.chunks, self.engine.optimizer, self._description(0), self.place, momentum)
 
     def _save(self, step: int) -> None:
+        self.engine.settle()
         save(self.spec.work, self.engine.chunks, self.engine.optimizer, self._description(step), self.spec.train.checkpoint.keep, self.place)
 
     def _description(self, step: int) -> Description:

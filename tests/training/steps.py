@@ -95,6 +95,7 @@ def train_steps(rank: int, world: int, rendezvous: str, layout: Layout, cases: l
     for case in cases:
         engine, batches = engine_of(case, layout, backend, place)
         steps = [engine.step(batches.step(step), 3e-3, step + 1, False) for step in range(5)]
+        engine.settle()
         parts = [
             (part.key, tuple(part.global_offset), values.detach().float().clone())
             for chunk in engine.chunks
