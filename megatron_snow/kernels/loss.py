@@ -18,12 +18,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from megatron_snow.kernels.chunks import chunk_for
 from megatron_snow.kernels.shards import GroupShards, Shards
 from megatron_snow.kernels.terms import Reduction, Rows, Terms
-
-CHUNKS = 10  # ours: a tenth of the logits held at once, at most
-SHORTEST = 256  # rows; ours: below it the weight gradient's traffic is all there is, and the buffer is small anyway
-_TILE = 128  # rows of the matrix products' tiles
 
 
 @dataclass(frozen=True)
@@ -96,11 +93,6 @@ def rows_for(device: torch.device) -> Rows:
     from megatron_snow.kernels.torch_rows import TorchRows
 
     return TorchRows()
-
-
-def chunk_for(tokens: int) -> int:
-    """Tokens a chunk: a tenth of all, in whole tiles."""
-    return max(SHORTEST, tokens // CHUNKS // _TILE * _TILE)
 
 
 def _expected(gradient: float | torch.Tensor | None, hidden: torch.Tensor) -> torch.Tensor | None:
