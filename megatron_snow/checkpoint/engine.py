@@ -21,10 +21,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.checkpoint.store import Description, begin, prune, publish, read_description, saving_folder, verify
+from megatron_snow.checkpoint.store import Description, begin, prune, publish, read_description, refuse_other_model, saving_folder, verify
 from megatron_snow.checkpoint.weights import has_optimizer
 from megatron_snow.model.initialise import SHARDING
-from megatron_snow.model.settings import shape
 from megatron_snow.parallel.groups import Place, barrier, replica_group
 from megatron_snow.parallel.optimizer_fixes import forget_momentum, prepare_state
 
@@ -91,7 +90,7 @@ def load(folder: Path, chunks: list[Any], optimizer: Any, expected: Description,
         SnowError: where the checkpoint is damaged, of another model than ``expected``, or lacks the momentum asked for.
     """
     description = read_description(folder)
-    _check_same_model(folder, description, expected)
+    refuse_other_model(folder, description, expected.model, expected.vocabulary)
     verify(folder, part=place.rank, parts=place.world)
     whole = has_optimizer(folder)  # reads .metadata, which megatron unpickles unguarded below: refuses one that would run foreign code
     if momentum and not whole:
@@ -110,12 +109,3 @@ def load(folder: Path, chunks: list[Any], optimizer: Any, expected: Description,
     if not momentum:
         forget_momentum(optimizer)
     return description
-
-
-def _check_same_model(folder: Path, found: Description, expected: Description) -> None:
-    old, new = shape(found.model), shape(expected.model)
-    differences = [f"model.{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
-    if found.vocabulary != expected.vocabulary:
-        differences.append(f"padded vocabulary {found.vocabulary} -> {expected.vocabulary}")
-    if differences:
-        raise SnowError(f"checkpoint {folder} is of another model ({', '.join(differences)}): train from its own settings, or start afresh in another folder")

@@ -18,7 +18,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.manifest import FileEntry, file_sha256, list_files
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import Settings
-from megatron_snow.model.settings import ModelSettings
+from megatron_snow.model.settings import ModelSettings, shape
 from megatron_snow.parallel.settings import Layout
 
 DESCRIPTION = "checkpoint.json"
@@ -91,6 +91,16 @@ def read_description(folder: Path) -> Description:
     if description.format > FORMAT:
         raise SnowError(f"{folder} has checkpoint format {description.format}, this version reads up to {FORMAT}: upgrade megatron_snow")
     return description
+
+
+def refuse_other_model(folder: Path, found: Description, model: ModelSettings, vocabulary: int) -> None:
+    """Refuse a checkpoint of another model than ``model`` with ``vocabulary`` (padded) rows. Raises SnowError naming each difference."""
+    old, new = shape(found.model), shape(model)
+    differences = [f"model.{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
+    if found.vocabulary != vocabulary:
+        differences.append(f"padded vocabulary {found.vocabulary} -> {vocabulary}")
+    if differences:
+        raise SnowError(f"checkpoint {folder} is of another model ({', '.join(differences)}): train from its own settings, or start afresh in another folder")
 
 
 def verify(folder: Path, part: int = 0, parts: int = 1) -> None:

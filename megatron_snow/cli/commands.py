@@ -54,8 +54,12 @@ def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path
         _refuse_many_processes()
     recipe, road = open_road(recipe_path, overrides or [], out, crew)
     names = [stage.name for stage in road.stages.values() if stage.arrow == arrow and phase in (None, stage.phase)]
+    if not names and arrow == "base":
+        raise SnowError("the recipe starts from no Hugging Face model: there is nothing to do, or train.base.hugging_face is missing")
     if not names:
         raise SnowError(f"the recipe has no phase {phase!r}; it has: {', '.join(recipe.train.phases)}")
+    if arrow == "train" and "base" in road.stages:
+        names.insert(0, "base")
     if crew and not crew.leader:
         follow(road, crew)
         return
@@ -145,6 +149,12 @@ def synthesize(recipe: RecipePath, overrides: Overrides = None, out: Out = None)
 def tokenize(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
     """Tiers -> Megatron .bin/.idx: group files into documents by language and repository, encode, index."""
     _arrow("tokenize", recipe, overrides, out)
+
+
+@app.command()
+def base(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
+    """Hugging Face model -> checkpoint to start from, where the recipe names one (train.base); `snow train` does it too."""
+    _arrow("base", recipe, overrides, out)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.recipe.base import resolve_base
 from megatron_snow.recipe.settings import Recipe
 
 
@@ -45,6 +46,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise SnowError(f"{path} is not a recipe: the top level must be 'key: value' lines, found {type(tree).__name__}")
     for override in overrides:
         _override(tree, override)
+    resolve_base(tree)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

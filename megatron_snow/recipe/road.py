@@ -1,6 +1,7 @@
 """The road, in data order: this file is the table of contents of megatron_snow.
 
     raw code -> corpus -> tokenizer -> annotate -> synthesize -> tokenize -> train (a phase after the other) -> convert -> evaluate -> report
+                                                   a Hugging Face model -> base --^
 
 ``version`` of a stage goes up when its arrow's output changes for the same settings, seed and inputs.
 """
@@ -8,10 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megatron_snow.artifacts.fixtures import reference_fingerprint
+from megatron_snow.recipe.base import NAME as BASE
+from megatron_snow.recipe.base import base_checkpoint, base_fingerprint, base_stages
 from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road, Stage
 
@@ -30,6 +34,7 @@ def build_road(recipe: Recipe, out: Path, crew: Crew | None = None) -> Road:
         _annotate(recipe),
         _synthesize(recipe),
         _tokenize(recipe),
+        *base_stages(recipe),
         *_train(recipe, crew),
         *(_convert(recipe, phase) for phase in recipe.train.phases),
         *(_evaluate(recipe, phase) for phase in recipe.train.phases),
@@ -112,7 +117,7 @@ def _train(recipe: Recipe, crew: Crew | None) -> list[Stage]:
     """One stage a phase, each standing on the one before: changing the last phase leaves the first alone."""
     stages: list[Stage] = []
     total = sum(phase.tokens for phase in recipe.train.phases.values())
-    previous: str | None = None
+    previous = BASE if base_stages(recipe) else None
     for phase, settings in recipe.train.phases.items():
         stages.append(_train_phase(recipe, phase, previous, settings.tokens / total, crew))
         previous = stages[-1].name
@@ -125,7 +130,7 @@ def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float,
 
         if crew and crew.leader:
             crew.tell(f"train {phase}")
-        before = inputs[previous] if previous else None
+        before = inputs[previous] if previous else base_checkpoint(recipe)
         return train_phase(recipe.train, phase, recipe.model, recipe.layout, recipe.seed, inputs["tokenize"], inputs["tokenizer"], before, work, crew)
 
     # The layout is left out: the same samples in the same order make the same model under any layout.
@@ -134,7 +139,8 @@ def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float,
     needs = ("tokenizer", "tokenize", *((previous,) if previous else ()))
     budget = recipe.budget.get("train")
     seconds = None if budget is None else round(budget * share)
-    return Stage(f"train {phase}", "train", f"6-train/{phase}", 1, settings, run, needs, phase=phase, budget=seconds)
+    external = partial(base_fingerprint, recipe) if previous is None else dict
+    return Stage(f"train {phase}", "train", f"6-train/{phase}", 1, settings, run, needs, phase=phase, external=external, budget=seconds)
 
 
 def _share(recipe: Recipe, arrow: str) -> int | None:

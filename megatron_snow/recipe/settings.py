@@ -18,7 +18,7 @@ from megatron_snow.synthesis.settings import SynthesizeSettings
 from megatron_snow.tokens.settings import TokenizerSettings, TokenizeSettings
 from megatron_snow.training.settings import TrainSettings
 
-ARROWS = ("corpus", "tokenizer", "annotate", "synthesize", "tokenize", "train", "convert", "evaluate", "report")
+ARROWS = ("corpus", "tokenizer", "annotate", "synthesize", "tokenize", "base", "train", "convert", "evaluate", "report")
 TIERS = ("standard", "high_quality", "synthetic")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # a folder's name on any file system
 
@@ -32,10 +32,12 @@ class Recipe(Settings):
     """Every random choice of the road is a function of this and of the settings."""
     corpus: CorpusSettings
     tokenizer: TokenizerSettings = TokenizerSettings()
+    """``base`` stands for the tokenizer of the Hugging Face model in ``train.base``."""
     annotate: AnnotateSettings
     synthesize: SynthesizeSettings
     tokenize: TokenizeSettings = TokenizeSettings()
     model: ModelSettings = ModelSettings()
+    """``base`` stands for the shape of the model in ``train.base``."""
     layout: Layout = Layout()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -29,6 +29,7 @@ from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.schedule import learning_rate
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
+from megatron_snow.training.start import starting_checkpoint
 
 
 def run_phase(spec: RunSpec, backend: Backend, place: Place, stop: StopSignal) -> int:
@@ -86,9 +87,7 @@ class _Phase:
             self._load(step_folder(self.spec.work, found), momentum=True)
             if self.place.leader:
                 say(f"  train {self.spec.phase}: goes on after step {found} of {self.phase.steps}")
-        elif self.spec.previous is not None:
-            before = latest(self.spec.previous)
-            assert before is not None  # checked before the ranks were started
+        elif (before := starting_checkpoint(self.spec)) is not None:
             self._load(before, momentum=self.phase.hand_off != "weights")
             if self.phase.hand_off == "moments":
                 restart_step_count(self.engine.optimizer)

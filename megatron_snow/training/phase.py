@@ -20,6 +20,7 @@ from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.settings import TrainSettings
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
+from megatron_snow.training.start import starting_checkpoint
 from megatron_snow.training.worker import numbers_from_environment, run_rank
 
 if TYPE_CHECKING:  # it imports torch, which a process that only starts ranks does without
@@ -38,7 +39,10 @@ def train_phase(
     work: Path,
     crew: Crew | None = None,
 ) -> dict[str, Any]:
-    """Train one phase; resumes from the newest whole checkpoint in ``work``, starts from ``previous``'s last one otherwise.
+    """Train one phase; resumes from the newest whole checkpoint in ``work``, starts from ``previous`` otherwise.
+
+    ``previous`` is the training folder of the phase before or of the recipe's base (its newest checkpoint counts), or one
+    ``step-*`` folder; None is fresh weights.
 
     Writes ``work/checkpoints/step-*``, ``metrics.jsonl`` (a row a step: step, tokens, loss, learning_rate, gradient_norm,
     tokens_per_second, seconds), ``validation.jsonl`` (step, tokens, tier, loss) and ``summary.json``: phase, parameters,
@@ -92,8 +96,7 @@ def check(spec: RunSpec, processes: int) -> None:
         spec.layout.check(spec.model, padded, phase.sequence, spec.train.validation.samples, phase.micro_batch, processes)
     except SnowError as error:
         raise SnowError(f"train.validation.samples stands for the batch here: {error}") from error
-    if spec.previous is not None and latest(spec.previous) is None:
-        raise SnowError(f"the phase before left no whole checkpoint in {spec.previous}: train it first")
+    starting_checkpoint(spec)
 
 
 def vocabulary_of(tokenizer: Path) -> int:

@@ -17,6 +17,7 @@ from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import Recompute
 from megatron_snow.parallel.settings import Fp8Settings, Precision
 from megatron_snow.training import ramp
+from megatron_snow.training.base import BaseSettings
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -229,9 +230,11 @@ PHASES = {
 
 
 class TrainSettings(Settings):
-    """The whole training: phases in order, each starting from the one before."""
+    """The whole training: phases in order, each starting from the one before, the first from ``base`` or from fresh weights."""
 
     phases: dict[str, PhaseSettings] = PHASES
+    base: Annotated[BaseSettings | None, RUNTIME] = None  # its content's fingerprint is an input of the first phase; where it lies changes nothing
+    """What the first phase starts from where it is not fresh weights: a recipe can begin at any phase."""
     optimizer: OptimizerSettings = OptimizerSettings()
     precision: Precision = "bf16"  # ours; not stated in the paper
     """``bf16`` and ``fp8`` keep fp32 main weights; ``fp32`` is for checking layouts against each other."""

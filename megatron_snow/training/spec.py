@@ -24,7 +24,7 @@ class RunSpec(Settings):
     tokenizer: Path | None = None
     """Its folder; needed where the phase fills in the middle."""
     previous: Path | None
-    """The phase before, where there is one."""
+    """The phase before or the recipe's base, where there is one: a training folder or a step-* checkpoint."""
     work: Path
     rendezvous: str
     """``file:///...`` among processes started here, ``env://`` among processes started by torchrun or Slurm."""
