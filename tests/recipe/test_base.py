@@ -107,7 +107,7 @@ def test_what_is_no_base_is_refused(overrides: list[str], says: str) -> None:
 
 def test_a_hub_name_that_cannot_be_fetched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as its environment variable, read once at import
-    with pytest.raises(SnowError, match="train.base.hugging_face some/model: neither a local folder nor a hub model that can be fetched"):
+    with pytest.raises(SnowError, match=r"train\.base\.hugging_face some/model: neither a local folder nor a hub model that can be fetched"):
         recipe("train.base.hugging_face=some/model", "model=base")
 
 

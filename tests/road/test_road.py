@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 RECIPE = Path(__file__).parent / "tiny.yaml"
 FOLDERS = ["1-corpus", "2-tokenizer", "3-annotate", "4-synthesize", "5-tokenize", "6-train", "7-convert", "8-evaluate", "9-report"]
@@ -116,6 +117,37 @@ def test_tensor_two_by_pipeline_two_goes_the_same_way(road, tmp_path):
         )
         assert sharded == pytest.approx(single, rel=1e-5)
     assert (other / "7-convert" / "enhanced" / "model.safetensors").stat().st_size == (out / "7-convert" / "enhanced" / "model.safetensors").stat().st_size
+
+
+def _losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_road_starts_from_a_hugging_face_model(road, tmp_path):
+    """The model the road ended with, as if it came from elsewhere: shape and weights are its own, the loss goes on where it stood."""
+    out, other = road[0], tmp_path / "out"
+    for name in FOLDERS[:5]:
+        shutil.copytree(out / name, other / name)
+    base = out / "7-convert" / "general"
+    given = ("--set", f"train.base.hugging_face={base}", "--set", "model=base", "--set", "train.phases.general.tokens=3K", "--out", other)
+    result = snow("train", RECIPE, "--phase", "general", *given)
+    assert result.stderr.index("[base] finished") < result.stderr.index("[train general] missing")
+    assert _losses(other / "6-train" / "general")[0] < _losses(out / "6-train" / "general")[0] - 0.3
+    assert "[base] done before" in snow("base", RECIPE, *given).stderr
+
+
+def test_a_recipe_begins_with_its_second_phase(road, tmp_path):
+    """From the first phase's checkpoint of another run: loss for loss what came after it there."""
+    out, other = road[0], tmp_path / "out"
+    for name in FOLDERS[:5]:
+        shutil.copytree(out / name, other / name)
+    tree = yaml.safe_load(RECIPE.read_text())
+    del tree["train"]["phases"]["general"], tree["train"]["phases"]["enhanced"]
+    tree["train"]["base"] = {"checkpoint": str(out / "6-train" / "general")}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tree))
+    snow("train", recipe, "--out", other)
+    assert _losses(other / "6-train" / "continued") == _losses(out / "6-train" / "continued")
 
 
 def test_synthesis_without_a_server_names_the_endpoint(road, tmp_path):

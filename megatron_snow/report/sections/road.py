@@ -18,6 +18,7 @@ DOES = {
     "annotate": "an encoder scores files; the best of each language are the high-quality tier",
     "synthesize": "a served language model writes files seeded by the best ones: the synthetic tier",
     "tokenize": "tiers into documents of one language and repository, as token ids",
+    "base": "a Hugging Face model as the checkpoint that training starts from",
     "train": "the model sees this phase's blend",
     "convert": "the checkpoint as a Hugging Face model",
     "evaluate": "bits per byte on held-out code, HumanEval",
