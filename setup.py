@@ -6,11 +6,13 @@
 import os
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import setup
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-D_GLIBCXX_ASSERTIONS"]
 sanitize = os.environ.get("SNOW_SANITIZE", "0") == "1"
+
+ParallelCompile(default=min(4, len(os.sched_getaffinity(0)))).install()
 
 setup(
     ext_modules=[

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_csrc, module) {
     snow::bind_blend_index(module);
     snow::bind_blend_split(module);
     snow::bind_document_order(module);
+    snow::bind_megatron_order(module);
     snow::bind_sample_reader(module);
     snow::bind_shard_scan(module);
 }

@@ -8,8 +8,30 @@ from __future__ import annotations
 from megatron_snow.artifacts.errors import SnowError
 
 try:
-    from megatron_snow._csrc import BlendSplit, DocumentOrder, SampleReader, blend_table, digest, permute, scan_shards
+    from megatron_snow._csrc import (
+        BlendSplit,
+        DocumentOrder,
+        SampleReader,
+        blend_table,
+        digest,
+        megatron_blend,
+        megatron_samples_32,
+        megatron_samples_64,
+        permute,
+        scan_shards,
+    )
 except ImportError as error:
     raise SnowError(f"the C++ extension megatron_snow._csrc cannot be loaded ({error}); build it with: pip install --no-build-isolation -e .") from error
 
-__all__ = ["BlendSplit", "DocumentOrder", "SampleReader", "blend_table", "digest", "permute", "scan_shards"]
+__all__ = [
+    "BlendSplit",
+    "DocumentOrder",
+    "SampleReader",
+    "blend_table",
+    "digest",
+    "megatron_blend",
+    "megatron_samples_32",
+    "megatron_samples_64",
+    "permute",
+    "scan_shards",
+]

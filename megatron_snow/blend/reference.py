@@ -184,3 +184,24 @@ def _folded(state: int, lanes: list[int]) -> int:
     for lane in lanes:
         state = _mixed((state ^ lane) + _GOLDEN)
     return state
+
+
+def megatron_samples(lengths: npt.NDArray[np.int32], order: npt.NDArray[np.int32], sequence_length: int, samples: int) -> npt.NDArray[np.int64]:
+    """megatron-core's sample index (csrc/megatron_order.cpp): the document that holds each sample's first token, found by bisection."""
+    ends = np.cumsum(lengths[order].astype(np.int64))
+    first = np.arange(samples + 1) * sequence_length
+    places = np.searchsorted(ends, first, side="right")
+    offsets = first - (ends[places] - lengths[order[places]])
+    places[0] = offsets[0] = 0
+    return np.stack((places, offsets), axis=1)
+
+
+def megatron_blend(weights: npt.NDArray[np.float64], samples: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """megatron-core's blend (csrc/megatron_order.cpp)."""
+    taken = np.zeros(len(weights), np.int64)
+    dataset_of, index_of = np.empty(samples, np.int32), np.empty(samples, np.int64)
+    for n in range(samples):
+        chosen = int(np.argmax(weights * max(n, 1) - taken))
+        dataset_of[n], index_of[n] = chosen, taken[chosen]
+        taken[chosen] += 1
+    return dataset_of, index_of

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.blend import native
 from megatron_snow.blend.cache import IndexCache
+from megatron_snow.blend.sample import Span
 from megatron_snow.tokens.indexed import CODES, IndexedDataset, bin_path
 
 Integers = npt.NDArray[np.int64]
@@ -55,7 +56,8 @@ class TierFiles:
 
     def _open(self) -> None:
         documents, tokens, self.fingerprint, self.lengths = self._remembered() if self.cache.folder is not None else self._scanned()
-        self.tokens = int(tokens.sum())
+        self.shard_tokens: list[int] = tokens.tolist()
+        self.tokens = sum(self.shard_tokens)
         if self.tokens == 0:
             raise SnowError(
                 f"tier {self.tier!r} in {self.folder.parent} holds no tokens ({len(self.names)} shards, all empty); "
@@ -91,6 +93,18 @@ class TierFiles:
         """(shard, document in it) of pieces, int64 [pieces, 2]."""
         shards = np.searchsorted(self.first_document, rows[:, 0], side="right") - 1
         return np.stack((shards, rows[:, 0] - self.first_document[shards]), axis=1)
+
+    def spans(self, places: Integers, rows: Integers, epochs: list[int]) -> list[Span]:
+        """The pieces by name: ``places`` as ``place`` gives them, and which pass each is of."""
+        return [
+            Span(self.tier, self.names[shard], document, first, count, epoch)
+            for (shard, document), (_, first, count), epoch in zip(places.tolist(), rows.tolist(), epochs, strict=True)
+        ]
+
+    def one_sequence_each(self, shard: int) -> bool:
+        """Whether every document of a shard is one sequence of the format."""
+        data = IndexedDataset(self.prefix(shard))
+        return data.lengths is data.sequence_lengths
 
     def forget(self) -> None:
         """Drop what the cache says of these shards and read them again."""

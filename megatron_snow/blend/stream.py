@@ -29,6 +29,11 @@ def _key(purpose: str, seed: int, name: str, epoch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{purpose}/{seed}/{name}/{epoch}".encode()).digest()[:8], "little")
 
 
+def _each(epochs: list[tuple[int, int]]) -> list[int]:
+    """(pass, pieces of it) in turn -> the pass of each piece."""
+    return [epoch for epoch, pieces in epochs for _ in range(pieces)]
+
+
 class DocumentStream:
     """The samples of a tier, or of some of its documents. ``tokens`` is what one pass holds."""
 
@@ -42,13 +47,13 @@ class DocumentStream:
     def spans(self, sample: int) -> list[Span]:
         """Where the tokens of the ``sample``-th sample dealt come from, in order."""
         rows, epochs = self._rows(sample)
-        return self._name(self.files.place(rows), rows, epochs)
+        return self.files.spans(self.files.place(rows), rows, _each(epochs))
 
     def read(self, sample: int) -> Sample:
         """The ``sample``-th sample dealt."""
         rows, epochs = self._rows(sample)
         tokens, boundaries, places = self.files.read(rows)
-        return Sample(tokens, boundaries, lambda: self._name(places, rows, epochs))
+        return Sample(tokens, boundaries, lambda: self.files.spans(places, rows, _each(epochs)))
 
     def passes(self, samples: int) -> int:
         """How many passes the first ``samples`` samples touch."""
@@ -57,14 +62,6 @@ class DocumentStream:
     def prepare(self, epoch: int) -> None:
         """Build what reading from a pass needs, or find it in the cache."""
         self._spans(epoch, 0, 1)
-
-    def _name(self, places: Integers, rows: Integers, epochs: list[tuple[int, int]]) -> list[Span]:
-        of = [epoch for epoch, pieces in epochs for _ in range(pieces)]
-        names, tier = self.files.names, self.files.tier
-        return [
-            Span(tier, names[shard], document, first, count, epoch)
-            for (shard, document), (_, first, count), epoch in zip(places.tolist(), rows.tolist(), of, strict=True)
-        ]
 
     def _rows(self, sample: int) -> tuple[Integers, list[tuple[int, int]]]:
         """(document, first token, count) of each piece, int64 [pieces, 3]; and (pass, pieces of it) in turn."""

@@ -9,6 +9,7 @@ from megatron_snow.artifacts.settings import digest
 from megatron_snow.blend.cache import cache_folder
 from megatron_snow.blend.dataset import PhaseDataset
 from megatron_snow.blend.fim import FillInTheMiddle
+from megatron_snow.blend.megatron import MegatronSamples
 from megatron_snow.training.settings import PhaseSettings, TrainSettings
 
 
@@ -20,7 +21,9 @@ def order_seed(seed: int, phase: str) -> int:
     return int(digest([seed, phase])[:15], 16)
 
 
-def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int, index_cache: str | None = None, tokenizer: Path | None = None) -> PhaseDataset:
+def phase_samples(
+    name: str, phase: PhaseSettings, tokens: Path, seed: int, index_cache: str | None = None, tokenizer: Path | None = None
+) -> PhaseDataset | MegatronSamples:
     """Every sample of every step of the phase called ``name``, in an order of its own (``order_seed``).
 
     ``tokenizer``: the tokenizer arrow's folder, where the phase asks for fill in the middle.
@@ -35,6 +38,8 @@ def phase_samples(name: str, phase: PhaseSettings, tokens: Path, seed: int, inde
         if tokenizer is None:
             raise SnowError(f"phase {name} asks for fim, which needs the tokenizer; give the tokenizer arrow's folder, or leave fim out")
         transform = FillInTheMiddle(phase.fim, tokens, tokenizer, order)
+    if (megatron := phase.mixture.megatron) is not None:
+        return MegatronSamples(tokens, phase.mix, phase.sequence, phase.samples, megatron, allowed, transform=transform, cache=cache)
     return PhaseDataset(tokens, phase.mix, phase.sequence, phase.samples, order, allowed, transform=transform, cache=cache, mixture=phase.mixture)
 
 
