@@ -112,13 +112,31 @@ def _require_sandbox(recipe: Recipe, road: Road, names: Sequence[str]) -> None:
 
 
 @app.command()
-def plan(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> None:
-    """Print what would be done: state of each arrow and why, tokens, steps, parameters, FLOPs, memory, checkpoint sizes, time budget."""
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Out = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Plan for so many GPUs: step time, days, GPU-hours, layouts that fit.")] = None,
+    gpu_memory: Annotated[str, typer.Option("--gpu-memory", help="Memory of one GPU.")] = "80GB",
+    gpu_flops: Annotated[float, typer.Option("--gpu-flops", help="FLOP/s of one GPU, dense bf16; the default is an H100's.")] = 989e12,
+    mfu: Annotated[float, typer.Option("--mfu", help="Share of them that an unsplit model reaches, 0..1.")] = 0.40,
+) -> None:
+    """Print what would be done: state of each arrow and why, tokens, steps, parameters, FLOPs, memory, checkpoint sizes, time budget.
+
+    With --gpus also how long the phases take on that many GPUs, and the layouts that fit them, fastest first.
+    """
+    from megatron_snow.artifacts.units import parse_bytes
     from megatron_snow.recipe.drive import open_road
     from megatron_snow.recipe.plan import render_plan
+    from megatron_snow.recipe.step_time import Cluster
 
+    try:
+        memory = parse_bytes(gpu_memory)
+    except ValueError as error:
+        raise SnowError(f"--gpu-memory: {error}") from error
+    cluster = Cluster(gpus, memory, gpu_flops, mfu) if gpus is not None else None
     checked, road = open_road(recipe, overrides or [], out)
-    typer.echo(render_plan(checked, road))
+    typer.echo(render_plan(checked, road, cluster))
 
 
 @app.command()

@@ -1,12 +1,8 @@
 """``snow plan``: what will happen, before anything does.
 
-Formulas. Parameters and FLOPs: ``model.settings``. Memory a process in bf16 training with fp32 main parameters and
-gradients (Megatron's mixed precision): 2 + 4 + 4 + 8 bytes a parameter for weights, main weights, gradients and Adam's two
-moments, of which main weights and moments are shared by the data-parallel replicas (distributed optimizer); in fp32
-4 + 4 + 8. Activations: 34 x sequence x micro-batch x hidden bytes a layer (Korthikanti et al. 2022, equation 2, without the
-attention scores, which flash attention never stores), at 16 bits, twice that in fp32; logits: vocabulary x sequence x
-micro-batch x 10 bytes (bf16 logits, fp32 copy and gradient). A checkpoint holds weights, main weights and moments. Hours:
-FLOPs at the stated share of an H100's 989 TFLOP/s (NVIDIA's data sheet, dense bf16).
+Where its numbers are from. Parameters and FLOPs: ``model.settings``. Memory of a rank: ``training.memory``. Time of a step:
+``recipe.step_time``. Layouts that fit a number of GPUs: ``recipe.plan_layouts``. A checkpoint holds weights, main weights
+and moments.
 """
 
 from __future__ import annotations
@@ -15,17 +11,30 @@ import json
 
 from megatron_snow.artifacts.units import format_bytes, format_count, format_seconds
 from megatron_snow.model.settings import flops_per_token, padded_vocabulary, parameters
+from megatron_snow.parallel.backend import has_cuda_driver
+from megatron_snow.recipe.plan_layouts import Candidate, evaluate, propose
 from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road
+from megatron_snow.recipe.step_time import ASSUMED_MFU, H100_FLOPS, RESERVED, Cluster, step_time
+from megatron_snow.training.memory import MemoryEstimate, checkpoint_bytes, estimate_memory
 from megatron_snow.training.settings import PhaseSettings
 
-H100_FLOPS = 989e12  # NVIDIA H100 SXM data sheet: dense bf16
-ASSUMED_MFU = 0.40  # ours: what Megatron-LM publishes for models of this size on H100 is 0.35-0.45
+_DAY = 86_400
 
 
-def render_plan(recipe: Recipe, road: Road) -> str:
-    """The plan as text. Raises SnowError where the layout cannot run the model."""
-    return "\n".join([f"{recipe.name} -> {road.out}", "", *_arrows(road), "", *_model(recipe, road), "", *_phases(recipe, road)])
+def render_plan(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> str:
+    """The plan as text, for a number of GPUs where a cluster is given.
+
+    Raises:
+        SnowError: where the layout cannot run the model, or not on so many GPUs.
+    """
+    return "\n".join([f"{recipe.name} -> {road.out}", "", *_arrows(road), "", *render_training(recipe, road, cluster)])
+
+
+def render_training(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> list[str]:
+    """The part of the plan that does not depend on what is done already: model, memory, phases, layouts."""
+    lines = [*_model(recipe, road), *_memory(recipe, road, cluster), "", *_phases(recipe, road, cluster)]
+    return [*lines, "", *_layouts(recipe, road, cluster)] if cluster else lines
 
 
 def _arrows(road: Road) -> list[str]:
@@ -48,55 +57,109 @@ def _vocabulary(recipe: Recipe, road: Road) -> tuple[int, str]:
     return 64_000, "assumed (the paper's) until the given tokenizer is read"
 
 
+def _padded(recipe: Recipe, road: Road) -> int:
+    return padded_vocabulary(recipe.model, _vocabulary(recipe, road)[0])
+
+
 def _model(recipe: Recipe, road: Road) -> list[str]:
     model, (vocabulary, origin) = recipe.model, _vocabulary(recipe, road)
     padded = padded_vocabulary(model, vocabulary)
     processes = recipe.layout.processes(1)
     for phase in recipe.train.phases.values():
-        recipe.layout.check(model, padded, phase.sequence, phase.batch, phase.micro_batch, processes)
+        for batch in phase.batches:
+            recipe.layout.check(model, padded, phase.sequence, batch, phase.micro_batch, processes)
     return [
         f"Model: {format_count(parameters(model, padded))} parameters: hidden {model.hidden}, ffn {model.ffn}, {model.layers} layers, {model.heads} heads, "
         f"{model.kv_heads} key/value heads, {'tied' if model.tied else 'untied'} embeddings; vocabulary {vocabulary} ({origin}), padded to {padded}",
         f"Layout: {recipe.layout.describe()}, {recipe.train.precision}; the least is {processes} process{'es' if processes > 1 else ''}",
-        *_memory(recipe, padded),
     ]
 
 
-def _memory(recipe: Recipe, vocabulary: int) -> list[str]:
-    count = parameters(recipe.model, vocabulary)
-    split = recipe.layout.tensor * recipe.layout.pipeline
-    full = recipe.train.precision == "fp32"
-    weights, main, gradients, moments = (4, 0, 4, 8) if full else (2, 4, 4, 8)
-    fixed = count / split * (weights + gradients + (main + moments) / (recipe.layout.data or 1))
-    element = 2 if full else 1  # the formula counts bytes at 16 bits
-    largest = max(recipe.train.phases.values(), key=lambda phase: phase.sequence * phase.micro_batch)
-    tokens = largest.sequence * largest.micro_batch / recipe.layout.context
-    activations = (
-        element * 34 * tokens * recipe.model.hidden * recipe.model.layers / recipe.layout.tensor
-    )  # every stage of 1F1B holds as many micro-batches as stages
-    logits = 10 * tokens * vocabulary / recipe.layout.tensor
+def _memory(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
+    vocabulary, train = _padded(recipe, road), recipe.train
+    processes = cluster.gpus if cluster else recipe.layout.processes(1)
+    on_gpu = cluster is not None or has_cuda_driver()
+    estimates = [
+        estimate_memory(recipe.model, vocabulary, phase, recipe.layout, train.precision, train.recompute, processes, "transformer_engine" if on_gpu else "cpu")
+        for phase in train.phases.values()
+    ]
+    most = max(estimates, key=lambda estimate: estimate.total)
+    stage = f", pipeline stage {most.stage + 1} of {recipe.layout.pipeline}" if recipe.layout.pipeline > 1 else ""
+    fits = ""
+    if cluster:
+        fits = f" of {format_bytes(cluster.usable)}" + ("" if most.total <= cluster.usable else ": DOES NOT FIT")
+    checkpoint = checkpoint_bytes(parameters(recipe.model, vocabulary), train.precision)
     return [
-        f"Memory a process: {format_bytes(fixed)} weights, gradients, optimizer + {format_bytes(activations)} activations + {format_bytes(logits)} logits "
-        f"= {format_bytes(fixed + activations + logits)}; a checkpoint {format_bytes(count * (weights + main + moments))}"
+        f"Memory a {'GPU' if on_gpu else 'process'}{stage}: {_parts(most)} = {format_bytes(most.total)}{fits}",
+        f"Checkpoint: {format_bytes(checkpoint)}, {train.checkpoint.keep} of each phase kept",
     ]
 
 
-def _phases(recipe: Recipe, road: Road) -> list[str]:
-    vocabulary = padded_vocabulary(recipe.model, _vocabulary(recipe, road)[0])
-    lines = [f"  {'phase':<12} {'tokens':>8} {'steps':>8} {'batch x sequence':>17} {'learning rate':<34} {'FLOPs':>9} {'H100 hours':>11}  data"]
-    total = 0.0
+def _parts(memory: MemoryEstimate) -> str:
+    names = ("parameters", "gradients", "optimizer", "activations", "working", "runtime")
+    return " + ".join(f"{name} {format_bytes(getattr(memory, name))}" for name in names)
+
+
+def _phases(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
+    vocabulary = _padded(recipe, road)
+    time = f"{'step':>8} {'days':>7} {'GPU hours':>10}" if cluster else f"{'H100 hours':>11}"
+    lines = [f"  {'phase':<12} {'tokens':>8} {'steps':>8} {'batch x sequence':>17} {'learning rate':<34} {'FLOPs':>9} {time}  data"]
+    flops = seconds = 0.0
     for name, phase in recipe.train.phases.items():
-        flops = phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence)
-        total += flops
-        blend = ", ".join(f"{tier} {weight:g}" for tier, weight in phase.mix.items())
+        own = phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence)
+        blend = ", ".join(f"{tier} {weight:.3g}" for tier, weight in phase.mix.items())
+        if cluster:
+            step = step_time(recipe.model, vocabulary, phase, recipe.layout, recipe.train.recompute, cluster).total
+            spent = step * phase.tokens_before(phase.steps) / phase.tokens_per_step  # a ramp's smaller steps in proportion
+            time = f"{f'{step:.3g} s':>8} {_spent(spent, cluster)}"
+            seconds += spent
+        else:
+            time = f"{_hours(own):>11,.3g}"
+        flops += own
+        batch = "-".join(str(size) for size in dict.fromkeys((phase.batches[0], phase.batch)))
         lines.append(
-            f"  {name:<12} {format_count(phase.tokens):>8} {phase.steps:>8,} {f'{phase.batch} x {phase.sequence}':>17} {_rate(phase):<34} "
-            f"{flops:>9.3g} {_hours(flops):>11,.3g}  {blend}"
+            f"  {name:<12} {format_count(phase.tokens):>8} {phase.steps:>8,} {f'{batch} x {phase.sequence}':>17} {_rate(phase):<34} {own:>9.3g} {time}  {blend}"
         )
-    lines.append(
-        f"  {'all':<12} {format_count(sum(p.tokens for p in recipe.train.phases.values())):>8} {'':>8} {'':>17} {'':<34} {total:>9.3g} {_hours(total):>11,.3g}"
+    time = f"{'':>8} {_spent(seconds, cluster)}" if cluster else f"{_hours(flops):>11,.3g}"
+    lines.append(f"  {'all':<12} {format_count(sum(p.tokens for p in recipe.train.phases.values())):>8} {'':>8} {'':>17} {'':<34} {flops:>9.3g} {time}")
+    if cluster:
+        return [
+            *lines,
+            f"  On {cluster.gpus} GPUs of {cluster.memory / 1e9:.0f} GB and {cluster.flops / 1e12:.0f} TFLOP/s at {cluster.mfu:.0%} of that before what "
+            "splitting the model costs; validation, saves and lost nodes come on top",
+        ]
+    return [*lines, f"  H100 hours: at {ASSUMED_MFU:.0%} of 989 TFLOP/s, the share assumed for planning; --gpus N plans for so many"]
+
+
+def _spent(seconds: float, cluster: Cluster) -> str:
+    return f"{seconds / _DAY:>7.3g} {seconds / 3600 * cluster.gpus:>10,.0f}"
+
+
+def _layouts(recipe: Recipe, road: Road, cluster: Cluster) -> list[str]:
+    """The recipe's layout and the fastest that fit, for the phase with most tokens."""
+    vocabulary, train = _padded(recipe, road), recipe.train
+    name, phase = max(train.phases.items(), key=lambda item: item[1].tokens)
+    own = evaluate(recipe.model, vocabulary, phase, recipe.layout, train.precision, train.recompute, cluster)
+    found = propose(recipe.model, vocabulary, phase, train.precision, cluster)
+    lines = [f"Layouts for {name} on {cluster.gpus} GPUs ({RESERVED:.0%} of the memory kept free):"]
+    lines.append(f"  {'':<8} {'layout':<56} {'recompute':<10} {'micro_batch':>11} {'memory':>9} {'step':>8} {'tokens/s':>9} {'MFU':>6}")
+    lines += [_layout(label, candidate, recipe, phase, vocabulary, cluster) for label, candidate in (("recipe", own), *(("", one) for one in found))]
+    if not found:
+        lines.append("  no layout fits: take more GPUs or larger ones, a shorter sequence or a smaller batch")
+    return lines
+
+
+def _layout(label: str, candidate: Candidate, recipe: Recipe, phase: PhaseSettings, vocabulary: int, cluster: Cluster) -> str:
+    layout, seconds = candidate.layout, candidate.step.total
+    words = layout.model_copy(update={"data": layout.data_parallel(cluster.gpus)}).describe()
+    words += f", in {layout.virtual_pipeline} pieces" if layout.virtual_pipeline else ""
+    rate = phase.tokens_per_step / seconds
+    mfu = rate * flops_per_token(recipe.model, vocabulary, phase.sequence) / (cluster.gpus * cluster.flops)
+    memory = format_bytes(candidate.memory.total) + ("" if candidate.memory.total <= cluster.usable else "!")
+    return (
+        f"  {label:<8} {words:<56} {candidate.recompute:<10} {candidate.micro_batch:>11} {memory:>9} {f'{seconds:.3g} s':>8} "
+        f"{format_count(float(f'{rate:.3g}')):>9} {mfu:>6.1%}"
     )
-    return [*lines, f"  H100 hours: at {ASSUMED_MFU:.0%} of 989 TFLOP/s, the share assumed for planning"]
 
 
 def _hours(flops: float) -> float:

@@ -2,12 +2,12 @@
 
 The peak is where the backward pass of the last micro-batch that a stage holds begins: all its activations are still
 there, and the loss head or the first layer's backward works beside them. Per token of a micro-batch, what each kind of
-kernels keeps for the backward pass, in elements of the working precision unless said otherwise (h hidden, f ffn, k
-key/value width; t tensor-parallel size, and r = 1/t for what sequence parallelism splits too, else 1):
+kernels keeps for the backward pass, in elements of the working precision unless said otherwise (h hidden, f ffn, q and k the
+widths of all query and all key heads; t tensor-parallel size, and r = 1/t for what sequence parallelism splits too, else 1):
 
-- torch's layers: a norm keeps its fp32 input and normalised input and its output; attention q, k, v inside the projection's
-  output, q and k rotated, its own output: (3 h + 3 k) / t; SwiGLU five tensors of f / t, three where it is fused (CUDA).
-- Transformer Engine's: a norm its input and output, attention the same (3 h + 3 k) / t, SwiGLU 3 f / t; in fp8 the inputs of
+- torch's layers: a norm keeps its fp32 input and normalised input and its output; attention query, key and value inside the
+  projection's output, the first two rotated, its own output: (3 q + 3 k) / t; SwiGLU five tensors of f / t, three where it is fused (CUDA).
+- Transformer Engine's: a norm its input and output, attention the same (3 q + 3 k) / t, SwiGLU 3 f / t; in fp8 the inputs of
   matrix products are kept at one byte.
 
 Checked against the resident set of CPU runs by ``tests/training/test_memory.py``, against CUDA's peak by ``make gpu``.
@@ -142,8 +142,8 @@ class _Rank:
     def _layer(self) -> float:
         """Bytes a token that a whole layer keeps."""
         model, element, tensor = self.model, self._element, self.layout.tensor
-        h, key_value = model.hidden, model.kv_heads * model.head_size
-        attention = (3 * h + 3 * key_value) * element + 4 * model.heads + (h if self.precision == "fp8" else 0)
+        query, key_value = model.heads * model.head_size, model.kv_heads * model.head_size
+        attention = (3 * query + 3 * key_value) * element + 4 * model.heads + (query if self.precision == "fp8" else 0)
         swiglu = {"cpu": 5, "torch_cuda": 3, "transformer_engine": 3}[self.kernels] * element * model.ffn
         if self.precision == "fp8":
             swiglu = 2 * element * model.ffn + model.ffn

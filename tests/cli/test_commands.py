@@ -73,6 +73,8 @@ def test_doctor_reports_this_machine():
         (["corpus"], "Missing argument"),
         (["plan", QUICKSTART, "--set", "modle.hidden=1"], "did you mean 'model'"),
         (["plan", QUICKSTART, "--set", "layout.tensor=3"], "layout.tensor 3 does not divide"),
+        (["plan", QUICKSTART, "--gpus", "0"], "--gpus 0: give 1 at least"),
+        (["plan", QUICKSTART, "--gpus", "8", "--gpu-memory", "much"], "--gpu-memory: 'much' is not a size in bytes"),
         (["train", QUICKSTART, "--phase", "fourth"], "no phase 'fourth'; it has: general, continued, enhanced"),
         (["tokenize", QUICKSTART], "run `snow corpus` first"),
     ],
