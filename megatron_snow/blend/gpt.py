@@ -49,20 +49,25 @@ class GPTSamples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self.samples, self.end_of_document = samples, end_of_document
         self.reset_position_ids, self.eod_mask_loss, self.document_lengths = reset_position_ids, eod_mask_loss, document_lengths
 
+        self._positions: torch.Tensor | None = None
+        self._ones = torch.ones(0)
+
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
-        """Raises IndexError outside 0 .. len - 1."""
+        """Views that share memory, as megatron-core's do: collate (which copies) before changing any. Raises IndexError outside 0 .. len - 1."""
         sample = self.samples.sample(i)
         text = torch.from_numpy(sample.tokens)
-        tokens, labels = text[:-1].clone(), text[1:].clone()
-        positions, loss_mask = torch.arange(len(tokens)), torch.ones(len(tokens))
+        tokens, labels = text[:-1], text[1:]
+        if self._positions is None:
+            self._positions, self._ones = torch.arange(len(tokens)), torch.ones(len(tokens))
+        positions, loss_mask = self._positions, self._ones.clone()
         if self.eod_mask_loss:
             loss_mask[tokens == self.end_of_document] = 0.0
         if self.reset_position_ids:
             ends = sample.cumulative_lengths.astype(np.int64)
-            positions -= torch.from_numpy(np.repeat(ends[:-1], np.diff(ends)))
+            positions = positions - torch.from_numpy(np.repeat(ends[:-1], np.diff(ends)))
         item = {"tokens": tokens, "labels": labels, "loss_mask": loss_mask, "position_ids": positions}
         if self.document_lengths:
             lengths = torch.from_numpy(sample.cumulative_lengths)

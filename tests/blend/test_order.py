@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +98,40 @@ def test_wrong_arguments_raise() -> None:
         native.permute(3, 3, 0)
     with pytest.raises(ValueError, match="2\\^48"):
         native.DocumentOrder(np.array([], np.int32), 0)
+
+
+def test_more_documents_than_int32_holds(tmp_path: Path) -> None:
+    """3 x 2^30 documents, in files of holes: only those of the order's last block have tokens."""
+    documents, key = 3 * 2**30, 7
+    assert reference.domain_bits(documents) == 32
+    block = reference.bijection(np.arange(2**32 - 64, 2**32, dtype=np.uint64), 32, key)
+    listed = block[block < documents].astype(np.int64)
+    lengths = np.memmap(tmp_path / "lengths", np.int32, "w+", shape=(documents,))
+    lengths[listed] = np.arange(1, len(listed) + 1)
+    offsets = np.memmap(tmp_path / "offsets", np.int64, "w+", shape=(2**32 // 64 + 1,))
+    offsets[-1] = len(listed) * (len(listed) + 1) // 2
+    order = native.DocumentOrder(lengths, key, offsets)
+    assert order.tokens == offsets[-1] and listed.max() > 2**31
+    spans = order.spans(0, order.tokens)
+    assert spans[:, 0].tolist() == listed.tolist() and spans[:, 2].tolist() == list(range(1, len(listed) + 1))
+    lengths[listed[3]] += 1
+    with pytest.raises(ValueError, match="do not belong to these document lengths"):
+        order.spans(0, 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=700), keys)
+def test_a_restored_order_is_the_built_one(lengths: list[int], key: int) -> None:
+    array = np.array(lengths, np.int32)
+    built = native.DocumentOrder(array, key, 3)
+    restored = native.DocumentOrder(array, key, built.offsets)
+    assert restored.tokens == built.tokens and np.array_equal(restored.spans(0, built.tokens), built.spans(0, built.tokens))
+    with pytest.raises(ValueError, match="another order"):
+        native.DocumentOrder(array, key, built.offsets[:-1])
+
+
+def test_threads_build_the_same_order() -> None:
+    """Enough documents for several threads, which then differ in nothing."""
+    lengths = np.random.default_rng(0).integers(0, 100, 2**22 + 5).astype(np.int32)
+    one, four = native.DocumentOrder(lengths, 9, 1), native.DocumentOrder(lengths, 9, 4)
+    assert np.array_equal(one.offsets, four.offsets) and one.tokens == lengths.sum()
