@@ -34,7 +34,6 @@ _HEADER = struct.Struct("<8sI4sQQQ16s")  # magic, version, type, entries, checks
 _MAGIC = b"SNOWINDX"
 _VERSION = 1
 _OFFSET = 64  # of the array: aligned for any type
-_LOCKS = 64  # lock files at most; ours: two builders of different entries meet on one rarely
 _LEFT_OVER = 86_400  # seconds after which an unfinished file is one of a killed process (ours: no entry takes an hour)
 
 
@@ -139,9 +138,11 @@ class IndexCache:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
+        """A lock of the entry's own: making one entry may need others, which must not wait for it."""
         assert self.folder is not None
+        path = self.folder / f"{name}.lock"
         try:
-            lock = (self.folder / f"{int.from_bytes(_name_hash(name)[:4], 'little') % _LOCKS:02d}.lock").open("w")
+            lock = path.open("w")
         except OSError:  # a folder that cannot be written: nothing will be, so nothing needs the lock
             yield
             return
@@ -151,6 +152,7 @@ class IndexCache:
             except OSError:
                 say(f"{self.folder} has no file locks: processes may build the same index side by side")
             yield
+            path.unlink(missing_ok=True)  # who waits for it finds the entry; who comes now locks a new file and finds it too
 
 
 def _name_hash(name: str) -> bytes:

@@ -154,7 +154,7 @@ def test_many_builders_at_once(tokens: Path, tmp_path: Path) -> None:
     results = {out.get(timeout=60) for _ in builders}
     for one in builders:
         one.join()
-    assert results == {rows(tokens, None).tobytes()} and not list((tmp_path / "cache").glob("*.part"))
+    assert results == {rows(tokens, None).tobytes()} and {path.suffix for path in (tmp_path / "cache").iterdir()} == {".index"}
 
 
 KILLED = """
@@ -181,6 +181,17 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
             kept = cache.load(f"entry-{n}", "<i8")
             assert kept is None or np.array_equal(kept, np.arange(200_000) + n)
             assert np.array_equal(cache.get(f"entry-{n}", "<i8", lambda n=n: np.arange(200_000) + n), np.arange(200_000) + n)  # no lock is left held
+
+
+def test_an_entry_may_be_made_from_others(tmp_path: Path) -> None:
+    """A hundred deep: no entry waits for the lock of one that waits for it."""
+    cache = IndexCache(tmp_path)
+
+    def make(depth: int) -> np.ndarray:
+        return np.array([0]) if depth == 0 else cache.get(f"entry-{depth - 1}", "<i8", lambda: make(depth - 1)) + 1
+
+    assert cache.get("entry-100", "<i8", lambda: make(100)).tolist() == [100]
+    assert len(list(tmp_path.glob("*.index"))) == 101 and not list(tmp_path.glob("*.lock"))
 
 
 def test_parts_of_killed_builders_are_swept_when_old(tmp_path: Path) -> None:
