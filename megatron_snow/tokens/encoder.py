@@ -65,9 +65,9 @@ class EncoderSpec:
         if self.kind == "numbers":
             return NumberEncoder()
         if self.kind == "fast":
-            from megatron_snow.tokens.fast import FastEncoder
+            from megatron_snow.tokens.fast import fast_encoder
 
-            return FastEncoder(self)
+            return fast_encoder(self)
         return HuggingFaceEncoder(self)
 
 

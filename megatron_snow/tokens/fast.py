@@ -12,11 +12,11 @@ as text and as themselves): no difference.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -87,6 +87,12 @@ class FastEncoder:
             )
 
 
+@functools.lru_cache(maxsize=1)
+def fast_encoder(spec: EncoderSpec) -> FastEncoder:
+    """The encoder of a spec. The last one is kept: whoever looks whether it can be had mostly uses it next, and reading one takes half a second."""
+    return FastEncoder(spec)
+
+
 def _quick(model: str) -> str:
     """The tokenizer with a pre-tokenizer that cuts the same words and that the package has a fast path for."""
     loaded = json.loads(model)
@@ -126,7 +132,7 @@ def _why_not(spec: EncoderSpec) -> str | None:
     if importlib.util.find_spec(PACKAGE) is None:
         return f"the package {PACKAGE}, 10 to 20 times as fast, is not installed"
     try:
-        encoder: Any = FastEncoder(spec)
+        encoder = fast_encoder(dataclasses.replace(spec, kind="fast", sentences=None))
     except Exception as error:  # a tokenizer it does not know, in whatever words
         return f"{PACKAGE} cannot take this tokenizer ({(str(error).splitlines() or ['no message'])[0]})"
     probes = [*_PIECES, *(left + right for left in _PIECES for right in _PIECES), "".join(_PIECES), "".join(reversed(_PIECES))]

@@ -144,9 +144,11 @@ class IndexedDataset:
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
-        """Tokens of each document, [documents]; a view of the file where every document is one sequence."""
+        """Tokens of each document, [documents]; a view of the file where every document is one sequence. Raises SnowError on a damaged index."""
         if self.header.sequences == self.header.documents and np.array_equal(self.document_indices, np.arange(self.header.documents + 1)):
             return self.sequence_lengths
+        if (outside := (self.document_indices < 0) | (self.document_indices > self.header.sequences)).any():
+            raise self._damaged(f"document {int(np.argmax(outside))} begins at sequence {self.document_indices[np.argmax(outside)]}")
         starts = np.append(self.sequence_pointers, self.bin_bytes)[self.document_indices]
         return np.diff(starts) // self.dtype.itemsize
 
@@ -211,7 +213,8 @@ class IndexedDataset:
         if self.document_indices[0] != 0 or self.document_indices[-1] != self.header.sequences:
             raise self._damaged(f"documents span sequences {self.document_indices[0]} to {self.document_indices[-1]}, there are 0 to {self.header.sequences}")
         for start in range(0, self.header.documents, _CHUNK):
-            falls = np.diff(self.document_indices[start : start + _CHUNK + 1]) < 0
+            some = self.document_indices[start : start + _CHUNK + 1]
+            falls = some[1:] < some[:-1]  # a difference could overflow
             if falls.any():
                 raise self._damaged(f"document {start + int(np.argmax(falls))} ends before it begins")
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import orjson
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.manifest import file_sha256
 
 LONGEST_LINE = 2**30  # bytes (ours: a longer line is not JSON lines but one big JSON file, and would fill the memory)
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -42,6 +43,25 @@ def expand(patterns: Sequence[str]) -> list[Path]:
             raise SnowError(f"--input {pattern}: no such file; give a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, or a glob in quotes")
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def check_sums(files: Sequence[Path]) -> int:
+    """Compare every file that has ``<file>.sha256`` beside it (as ``sha256sum`` writes it) with that; how many had one.
+
+    Raises SnowError naming the first that does not match.
+    """
+    found = 0
+    for path in files:
+        sidecar = path.with_name(path.name + ".sha256")
+        if not sidecar.is_file():
+            continue
+        words = sidecar.read_bytes().decode("ascii", "replace").split()
+        if len(words) != 2 or Path(words[1].lstrip("*")).name != path.name:
+            raise SnowError(f"{sidecar} is not one line of sha256sum for {path.name}; make it again, or delete it to read the file unchecked")
+        if words[0] != file_sha256(path):
+            raise SnowError(f"{path} does not match {sidecar.name}: it was changed or damaged after that was written; fetch it again")
+        found += 1
+    return found
 
 
 def read_rows(path: Path, keys: Sequence[str], start: int = 0) -> Iterator[Row]:

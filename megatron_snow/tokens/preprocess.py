@@ -30,7 +30,7 @@ from megatron_snow.tokens.encoder import BATCH, TEXT_END, Ids, Lengths
 from megatron_snow.tokens.fast import with_engine
 from megatron_snow.tokens.given import GivenTokenizer, fingerprint_text
 from megatron_snow.tokens.indexed import IndexedDataset, bin_path, idx_path, token_dtype
-from megatron_snow.tokens.inputs import expand, read_rows
+from megatron_snow.tokens.inputs import check_sums, expand, read_rows
 from megatron_snow.tokens.pool import cpus, encode_stream
 from megatron_snow.tokens.sentences import SplitterSpec
 from megatron_snow.tokens.settings import Engine
@@ -106,6 +106,8 @@ def preprocess(options: PreprocessOptions, tokenizer: GivenTokenizer) -> dict[st
     if not options.output_prefix.parent.is_dir():
         raise SnowError(f"--output-prefix {options.output_prefix}: the folder {options.output_prefix.parent} does not exist; make it first")
     note = options.output_prefix.with_name(options.output_prefix.name + ".progress.json")
+    if checked := check_sums(files):
+        say(f"{checked} of {len(files)} input files have a .sha256 beside them, and match it")
     progress = _read_progress(note, _job(options, tokenizer, files))
     if progress.rows:
         say(f"going on behind row {format_count(progress.rows)}, where a run before this one stopped")
