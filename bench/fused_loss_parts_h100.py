@@ -18,7 +18,7 @@ from megatron_snow.kernels.terms import Terms
 from megatron_snow.kernels.triton_kernels import loss_and_gradient_kernel
 from megatron_snow.kernels.triton_rows import TritonRows
 
-SHAPES = ((2048, 8), (4096, 8), (4096, 16), (8192, 8), (8192, 16), (8192, 32), (16384, 16), (16384, 32), (32768, 32), (65536, 32))
+SHAPES = ((2048, 8), (4096, 8), (4096, 16), (4096, 32), (8192, 16), (8192, 32), (16384, 32))
 
 
 class Chunk:
@@ -88,7 +88,7 @@ def shapes(vocabulary: int, rows: int) -> None:
         def run(block: int = block, warps: int = warps) -> None:
             loss_and_gradient_kernel[(rows,)](
                 chunk.kept, chunk.kept.stride(0), chunk.targets, chunk.scale, 0, chunk.losses, vocabulary, -100, 0.0, 0.0,
-                BLOCK=block, SMOOTH=False, num_warps=warps,
+                BLOCK=block, EVEN=vocabulary % (2 * block) == 0, SMOOTH=False, num_warps=warps,
             )  # fmt: skip
 
         found.append(f"{block}/{warps} {4.0 * rows * vocabulary / timed(run) / 1e6:.0f}")
@@ -108,7 +108,7 @@ def sweep(case: Case, chunks: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabularies", default="32768,49152,131072")
-    parser.add_argument("--chunks", default="512,768,1024,1536,2048,4096")
+    parser.add_argument("--chunks", default="1024,2048,2816,3328,4096")
     parser.add_argument("--tokens", default="8192")
     options = parser.parse_args()
     if not torch.cuda.is_available():

@@ -79,7 +79,7 @@ def linear_cross_entropy(
     training = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     plan = _Plan(
         Terms(ignore_index, z_loss, label_smoothing, first, vocabulary), rows or rows_for(hidden.device), shards, sequence_parallel, reduction,
-        chunk or chunk_for(tokens), training, _expected(expected_gradient, hidden), main_grad,
+        chunk or chunk_for(tokens, hidden.size(1), hidden.device.type, shards.size if shards else 1), training, _expected(expected_gradient, hidden), main_grad,
     )  # fmt: skip
     return _LinearCrossEntropy.apply(hidden.contiguous(), weight, targets.contiguous(), plan)  # type: ignore[no-untyped-call]
 
@@ -113,9 +113,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         counted = targets != plan.terms.ignore_index
         share = counted.sum().clamp(min=1).to(working).reciprocal().reshape(1) if plan.reduction == "mean" else None
         scale = _row_scale(plan, share, working, hidden.device)
-        ctx.plan, ctx.weight, ctx.backwards, ctx.lazy = plan, weight, 0, plan.training and scale is None
+        ctx.plan, ctx.weight, ctx.backwards, ctx.buffer, ctx.lazy = plan, weight, 0, None, plan.training and scale is None
         if plan.training and scale is not None:
-            losses, d_hidden, d_weight = _with_gradients(every, weight, targets, scale, plan)
+            losses, d_hidden, d_weight, buffer = _with_gradients(every, weight, targets, scale, plan)
+            ctx.buffer = buffer if plan.main_grad is not None else None
             ctx.save_for_backward(d_hidden, None if plan.main_grad is not None and plan.expected is not None else d_weight)
         else:
             losses, statistics = _losses_only(every, weight, targets, plan)
@@ -141,7 +142,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if plan.main_grad is not None:
             plan.main_grad.addcmul_(d_weight, gradient)
             return d_hidden, _hand_over(ctx, None), None, None
-        return d_hidden, _hand_over(ctx, d_weight * gradient), None, None
+        return d_hidden, _hand_over(ctx, torch.mul(d_weight, gradient, out=torch.empty_like(ctx.weight))), None, None
 
 
 def _row_scale(plan: _Plan, share: torch.Tensor | None, working: torch.dtype, device: torch.device) -> torch.Tensor | None:
@@ -173,7 +174,9 @@ def _hand_over(ctx: Any, d_weight: torch.Tensor | None) -> torch.Tensor | None:
     weight.grad_added_to_main_grad = True
     if getattr(weight, "zero_out_wgrad", False):  # tied to an embedding of the same stage, whose gradient runs the hooks
         return None
-    return torch.empty_like(weight)
+    room = ctx.buffer if ctx.buffer is not None else weight.new_empty(weight.numel())
+    ctx.buffer = None
+    return room[: weight.numel()].view(weight.shape)  # what is in it does not count
 
 
 def _slices(plan: _Plan, tokens: int) -> list[slice]:
@@ -181,31 +184,48 @@ def _slices(plan: _Plan, tokens: int) -> list[slice]:
 
 
 def _buffer(every: torch.Tensor, weight: torch.Tensor, plan: _Plan) -> torch.Tensor:
-    """Room for a chunk's logits, rows aligned to 16 bytes."""
-    aligned = -(-weight.size(0) // 16) * 16
-    return every.new_empty(min(plan.chunk, every.size(0)), aligned)[:, : weight.size(0)]
+    """Room for a chunk's logits (rows aligned to 32 bytes on a GPU), at least that of the weight; flat."""
+    return every.new_empty(max(min(plan.chunk, every.size(0)) * _aligned(weight), weight.numel() if plan.main_grad is not None else 0))
+
+
+def _aligned(weight: torch.Tensor) -> int:
+    return weight.size(0) if weight.device.type == "cpu" else -(-weight.size(0) // 16) * 16
+
+
+def _logits(every: torch.Tensor, weight: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
+    """every @ weight.T in the buffer."""
+    rows = buffer[: every.size(0) * _aligned(weight)].view(every.size(0), -1)
+    return torch.mm(every, weight.t(), out=rows[:, : weight.size(0)])
 
 
 def _with_gradients(
     every: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, plan: _Plan
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Losses [tokens], and with ``scale`` on each row the gradients of hidden (this process's) and weight (fp32)."""
-    losses = torch.empty(targets.numel(), dtype=_working(every.dtype), device=every.device)
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Losses [tokens], and with ``scale`` on each row the gradients of hidden (this process's) and weight (fp32); the buffer."""
+    tokens, working = targets.numel(), _working(every.dtype)
+    losses = torch.empty(tokens, dtype=working, device=every.device)
+    gathered = torch.empty(plan.shards.size if plan.shards else 0, 4, tokens, dtype=working, device=every.device)
     d_hidden = torch.empty_like(every)
     d_weight, fresh = _weight_total(weight, plan, plan.expected is not None)
     buffer = _buffer(every, weight, plan)
-    for part in _slices(plan, targets.numel()):
-        logits = torch.mm(every[part], weight.t(), out=buffer[: part.stop - part.start])
-        scales = scale if scale.numel() == 1 else scale[part]
+    # one factor for all rows goes into the products where reading it does not wait for a device
+    apart = scale.numel() == 1 and scale.device.type == "cpu" and plan.rows.scales_apart
+    common = scale.item() if apart else 1.0
+    for part in _slices(plan, tokens):
+        logits = _logits(every[part], weight, buffer)
+        scales = None if apart else scale if scale.numel() == 1 else scale[part]
         if plan.shards is None:
             plan.rows.loss_and_gradient(logits, targets[part], scales, losses[part], plan.terms)
         else:
-            statistics = _statistics(logits, targets[part], losses, plan)
-            losses[part] = plan.rows.losses(statistics, targets[part], plan.terms)
-            plan.rows.gradient(logits, targets[part], statistics, scales, plan.terms)
-        _add_products(logits, every[part], weight, d_hidden[part], d_weight, fresh)
+            own = torch.empty(4, part.stop - part.start, dtype=working, device=every.device)
+            plan.rows.statistics(logits, targets[part], own, plan.terms)
+            gathered[:, :, part] = plan.shards.gather(own)
+            plan.rows.gradient(logits, targets[part], gathered[:, :, part], scales, plan.terms)
+        _add_products(logits, every[part], weight, d_hidden[part], d_weight, fresh, common)
         fresh = False
-    return losses, _own_gradient(d_hidden, plan), d_weight
+    if plan.shards is not None:
+        losses = plan.rows.losses(gathered, targets, plan.terms)
+    return losses, _own_gradient(d_hidden, plan), d_weight, buffer
 
 
 def _losses_only(every: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, plan: _Plan) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,7 +233,7 @@ def _losses_only(every: torch.Tensor, weight: torch.Tensor, targets: torch.Tenso
     own = torch.empty(4, targets.numel(), dtype=_working(every.dtype), device=every.device)
     buffer = _buffer(every, weight, plan)
     for part in _slices(plan, targets.numel()):
-        logits = torch.mm(every[part], weight.t(), out=buffer[: part.stop - part.start])
+        logits = _logits(every[part], weight, buffer)
         plan.rows.statistics(logits, targets[part], own[:, part], plan.terms)
     statistics = plan.shards.gather(own) if plan.shards else own[None]
     return plan.rows.losses(statistics, targets, plan.terms), statistics
@@ -227,42 +247,36 @@ def _gradients_later(
     d_weight, fresh = _weight_total(weight, plan, True)
     buffer = _buffer(every, weight, plan)
     for part in _slices(plan, targets.numel()):
-        logits = torch.mm(every[part], weight.t(), out=buffer[: part.stop - part.start])
+        logits = _logits(every[part], weight, buffer)
         plan.rows.gradient(logits, targets[part], statistics[:, :, part], scale[part], plan.terms)
         _add_products(logits, every[part], weight, d_hidden[part], d_weight, fresh)
         fresh = False
     return _own_gradient(d_hidden, plan), d_weight
 
 
-def _statistics(logits: torch.Tensor, targets: torch.Tensor, like: torch.Tensor, plan: _Plan) -> torch.Tensor:
-    assert plan.shards is not None
-    own = torch.empty(4, targets.numel(), dtype=like.dtype, device=like.device)
-    plan.rows.statistics(logits, targets, own, plan.terms)
-    return plan.shards.gather(own)
-
-
 def _weight_total(weight: torch.Tensor, plan: _Plan, direct: bool) -> tuple[torch.Tensor, bool]:
     """Where the weight's gradient is summed, and whether it starts from nothing."""
     if direct and plan.main_grad is not None:
         return plan.main_grad, False
-    return torch.empty(weight.shape, dtype=_working(weight.dtype), device=weight.device), True
+    make = torch.zeros if weight.device.type == "cpu" else torch.empty  # fresh pages of the CPU's are zero anyway
+    return make(weight.shape, dtype=_working(weight.dtype), device=weight.device), make is torch.empty
 
 
-def _add_products(gradient: torch.Tensor, hidden: torch.Tensor, weight: torch.Tensor, d_hidden: torch.Tensor, d_weight: torch.Tensor, fresh: bool) -> None:
-    """d_hidden = G W; d_weight += G^T H, summed in ``d_weight``'s precision."""
+def _add_products(
+    gradient: torch.Tensor, hidden: torch.Tensor, weight: torch.Tensor, d_hidden: torch.Tensor, d_weight: torch.Tensor, fresh: bool, scale: float = 1.0
+) -> None:
+    """d_hidden = scale G W; d_weight += scale G^T H, summed in ``d_weight``'s precision (``fresh``: d_weight holds nothing yet)."""
     torch.mm(gradient, weight, out=d_hidden)
-    transposed = gradient.t()
+    if scale != 1.0:
+        d_hidden.mul_(scale)
+    transposed, beta = gradient.t(), 0.0 if fresh else 1.0
     if d_weight.dtype == hidden.dtype:
-        torch.addmm(d_weight, transposed, hidden, beta=0.0 if fresh else 1.0, out=d_weight)
+        torch.addmm(d_weight, transposed, hidden, beta=beta, alpha=scale, out=d_weight)
     elif hidden.device.type == "cuda":
-        if fresh:
-            torch.mm(transposed, hidden, out_dtype=d_weight.dtype, out=d_weight)
-        else:
-            torch.addmm(d_weight, transposed, hidden, out_dtype=d_weight.dtype, out=d_weight)
-    elif fresh:
-        d_weight.copy_(transposed @ hidden)  # the CPU has no product of bf16 into fp32: a chunk's part is rounded, their sum is not
+        torch.addmm(d_weight, transposed, hidden, out_dtype=d_weight.dtype, beta=beta, alpha=scale, out=d_weight)
     else:
-        d_weight.add_(transposed @ hidden)
+        assert not fresh
+        d_weight.add_(transposed @ hidden, alpha=scale)  # the CPU has no product of bf16 into fp32: a chunk's part is rounded, their sum is not
 
 
 def _own_gradient(d_hidden: torch.Tensor, plan: _Plan) -> torch.Tensor:

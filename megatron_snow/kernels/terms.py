@@ -30,9 +30,12 @@ class Terms:
 
 
 class Rows(Protocol):
-    """The row-wise work between the matrix products; ``logits`` is [rows, V of this shard], ``scale`` fp32 [1] or [rows]."""
+    """The row-wise work between the matrix products; ``logits`` is [rows, V of this shard], ``scale`` fp32 [1] or [rows] (None: 1)."""
 
-    def loss_and_gradient(self, logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, losses: torch.Tensor, terms: Terms) -> None:
+    scales_apart: bool
+    """Whether a gradient without its scale is cheaper."""
+
+    def loss_and_gradient(self, logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor | None, losses: torch.Tensor, terms: Terms) -> None:
         """For a whole vocabulary: fill ``losses`` and turn ``logits`` into scale x d loss / d logits, in place."""
         ...
 
@@ -44,7 +47,7 @@ class Rows(Protocol):
         """The losses [rows] from all shards' statistics [shards, 4, rows]."""
         ...
 
-    def gradient(self, logits: torch.Tensor, targets: torch.Tensor, statistics: torch.Tensor, scale: torch.Tensor, terms: Terms) -> None:
+    def gradient(self, logits: torch.Tensor, targets: torch.Tensor, statistics: torch.Tensor, scale: torch.Tensor | None, terms: Terms) -> None:
         """Turn ``logits`` into scale x d loss / d logits in place, from all shards' statistics."""
         ...
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from megatron_snow.artifacts.progress import Progress, say
 from megatron_snow.artifacts.units import format_count
-from megatron_snow.checkpoint.engine import load
-from megatron_snow.checkpoint.saver import Saver
+from megatron_snow.checkpoint.engine import load, save
 from megatron_snow.checkpoint.store import FORMAT, Description, latest, read_description, step_folder
 from megatron_snow.model.initialise import initialise
 from megatron_snow.model.settings import padded_vocabulary
@@ -45,7 +44,6 @@ class _Phase:
         self.engine = Engine(spec.train, self.phase, spec.model, self.vocabulary, spec.layout, backend, place)
         samples = phase_samples(spec.phase, self.phase, spec.tokens, spec.seed, spec.train.index_cache, spec.tokenizer)
         self.batches = self._batches(samples, self.phase.samples_of)
-        self.saver = Saver(spec.work, self.engine.chunks, self.engine.optimizer, spec.train.checkpoint, place, spec.train.timeout)
 
     def run(self, stop: StopSignal) -> int:
         step = self._start()
@@ -64,16 +62,14 @@ class _Phase:
                     self._validate(step, records)
                 if last or stopping or self.phase.due(self.spec.train.checkpoint.every, step):
                     records.sync()
-                    self.engine.settle()
-                    self.saver.begin(self._description(step))
-            self.saver.finish()
+                    self._save(step)
         return step
 
     def _step(self, step: int, stop: StopSignal, records: Records, bar: Progress) -> bool:
         """One step and its row; returns whether any rank was asked to stop."""
         began = time.monotonic()
         rate = learning_rate(self.phase, step)
-        loss, norm, stopping = self.engine.step(self.batches.step(step), rate, step + 1, stop.requested or self.saver.failed)
+        loss, norm, stopping = self.engine.step(self.batches.step(step), rate, step + 1, stop.requested)
         seconds, per_step = time.monotonic() - began, len(self.phase.samples_of(step)) * self.phase.sequence
         row = {
             "step": step + 1, "tokens": self.phase.tokens_before(step + 1), "loss": loss, "learning_rate": rate, "gradient_norm": norm,
@@ -102,6 +98,10 @@ class _Phase:
 
     def _load(self, folder: Path, momentum: bool) -> None:
         load(folder, self.engine.chunks, self.engine.optimizer, self._description(0), self.place, momentum)
+
+    def _save(self, step: int) -> None:
+        self.engine.settle()
+        save(self.spec.work, self.engine.chunks, self.engine.optimizer, self._description(step), self.spec.train.checkpoint.keep, self.place)
 
     def _description(self, step: int) -> Description:
         spec = self.spec

@@ -178,8 +178,9 @@ class _Rank:
         copy = 4 if self.precision != "fp32" else 0
         if self.head == "logits":
             return self._tokens * columns * (self._element + copy)
-        chunk = min(chunk_for(round(self._tokens)), self._tokens)
+        device = "cpu" if self.kernels == "cpu" else "cuda"
+        chunk = min(chunk_for(round(self._tokens), self.model.hidden, device, self.layout.tensor), self._tokens)
         gradient = self._tokens * self.model.hidden * self._element  # of the hidden states, made in the forward pass
-        if self.kernels != "cpu":
-            return chunk * columns * self._element + gradient
-        return chunk * columns * (self._element + copy) + gradient + columns * self.model.hidden * self._element  # a chunk's part of the weight's gradient
+        weight = columns * self.model.hidden * self._element
+        buffer = max(chunk * columns * self._element, weight)  # the chunk's logits, then what autograd is handed for the weight
+        return buffer + gradient + (weight if device == "cpu" and copy else 0)  # on the CPU a chunk's part of the weight's gradient
