@@ -35,8 +35,8 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(left[name].dtype == right[name].dtype and torch.equal(left[name], right[name]) for name in left)
 
 
-def engine_logits(rank: int, world: int, rendezvous: str, layout: Layout, folders: list[Path]) -> list[torch.Tensor | None]:
-    """What the training engine answers from each checkpoint, whole on the last stage, None elsewhere."""
+def engine_logits(rank: int, world: int, rendezvous: str, layout: Layout, folders: list[Path], ids: torch.Tensor | None = None) -> list[torch.Tensor | None]:
+    """What the training engine answers from each checkpoint to ``ids`` [b, s], whole on the last stage, None elsewhere."""
     from megatron.core.pipeline_parallel import get_forward_backward_func
     from megatron.core.tensor_parallel import gather_from_tensor_model_parallel_region
 
@@ -45,16 +45,18 @@ def engine_logits(rank: int, world: int, rendezvous: str, layout: Layout, folder
     from tests.training import small
 
     backend, place = ranks.joined(layout, rank, world, rendezvous)
-    ids, positions = hub.tokens(), torch.arange(hub.SEQUENCE).expand(3, -1).contiguous()
+    ids = hub.tokens() if ids is None else ids
+    batch, sequence = ids.shape
+    positions = torch.arange(sequence).expand(batch, -1).contiguous()
     answers: list[torch.Tensor | None] = []
     for folder in folders:
         said = read_description(folder)
-        engine = Engine(small.train(), small.phase(batch=3, micro_batch=3), said.model, said.vocabulary, layout, backend, place)
+        engine = Engine(small.train(), small.phase(batch=batch, micro_batch=batch, sequence=sequence), said.model, said.vocabulary, layout, backend, place)
         load(folder, engine.chunks, engine.optimizer, said, place, momentum=False)
         with torch.no_grad():
             data = get_forward_backward_func()(
                 forward_step_func=lambda batch, model: (model(ids, positions, None), lambda output, non_loss_data: output), data_iterator=iter([None]),
-                model=engine.chunks, num_microbatches=1, seq_length=hub.SEQUENCE, micro_batch_size=3, forward_only=True, collect_non_loss_data=True,
+                model=engine.chunks, num_microbatches=1, seq_length=sequence, micro_batch_size=batch, forward_only=True, collect_non_loss_data=True,
             )  # fmt: skip
             answers.append(gather_from_tensor_model_parallel_region(data[0]).clone() if data else None)
     return answers
