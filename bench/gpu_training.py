@@ -4,9 +4,9 @@
 
 Every run trains from the same fresh weights on the same real code (this Python's standard library, under a tokenizer of
 64,000 entries trained on it here), with AdamW and clipping. Printed for each: tokens/s (median step), model TFLOP/s and
-their share of the card's dense bf16 peak (MFU; FP8 runs too, so that they compare), peak memory, and the mean loss of the
-last five steps with its difference from bf16. FLOPs a token: ``model.settings.flops_per_token``, that is 6 x (matrix
-weights + vocabulary x hidden) + 6 x layers x hidden x sequence for causal attention, nothing for recomputation.
+their share of the card's dense bf16 peak (MFU; FP8 runs too, so that they compare), peak memory beside what ``snow plan``
+expects, and the mean loss of the last five steps with its difference from bf16. FLOPs a token: ``model.settings``, that is
+6 x (matrix weights + vocabulary x hidden) + 6 x layers x hidden x sequence for causal attention, nothing for recomputation.
 Needs megatron-core, Transformer Engine and a CUDA device; the plain loop only torch.
 """
 
@@ -85,6 +85,7 @@ def train_ours(name: str, sequence: int, steps: int, tokens: Any, backend: Any, 
     from megatron_snow.parallel.settings import Fp8Settings, Layout
     from megatron_snow.training.batches import Batches
     from megatron_snow.training.engine import Engine
+    from megatron_snow.training.memory import estimate_memory
     from megatron_snow.training.settings import PhaseSettings, TrainSettings
 
     recipe, _, extra = name.partition("+")
@@ -115,7 +116,8 @@ def train_ours(name: str, sequence: int, steps: int, tokens: Any, backend: Any, 
         losses.append(engine.step(micro_batches, rate(step), step + 1, False)[0])
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    return _row(name, sequence, losses, seconds)
+    planned = estimate_memory(model, vocabulary, phase, Layout(), settings.precision, "none", 1)
+    return {**_row(name, sequence, losses, seconds), "planned": planned.total / 2**30}
 
 
 def train_plain(sequence: int, steps: int, tokens: Any) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def child(kind: str, arguments: argparse.Namespace, out: Path) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text, ratios to own bf16 and to the plain loop of the same sequence."""
-    lines = [f"{'run':<22} {'seq':>5} {'tokens/s':>9} {'TFLOP/s':>8} {'MFU':>6} {'GiB':>6} {'loss':>7} {'vs bf16':>8} {'x bf16':>7} {'x plain':>7}"]
+    lines = [f"{'run':<22} {'seq':>5} {'tokens/s':>9} {'TFLOP/s':>8} {'MFU':>6} {'GiB':>6} {'plan':>6} {'loss':>7} {'vs bf16':>8} {'x bf16':>7} {'x plain':>7}"]
     for row in rows:
         if "error" in row:
             lines.append(f"{row['run']:<22} {row['sequence']:>5} failed: {row['error']}")
@@ -198,6 +200,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         apart = f"{row['loss'] - own['loss']:>+8.4f}" if own else f"{'':>8}"
         lines.append(
             f"{row['run']:<22} {row['sequence']:>5} {row['tokens_per_second']:>9,.0f} {row['tflops']:>8.0f} {row['mfu']:>6.1%} {row['memory']:>6.1f} "
+            f"{row.get('planned', float('nan')):>6.1f} "
             f"{row['loss']:>7.4f} {apart} {' '.join(ratios)}"
         )
     return "\n".join(lines)
