@@ -17,7 +17,7 @@ from megatron_snow.convert.safetensors_file import ShardedWriter
 from megatron_snow.model.settings import ModelSettings
 
 ROOT = Path(__file__).parents[2]
-MODEL = ModelSettings(hidden=1024, ffn=4096, layers=11, heads=16, kv_heads=4)
+MODEL = ModelSettings(hidden=1024, ffn=2048, layers=15, heads=16, kv_heads=4)
 VOCABULARY = 6_400
 LARGEST = 2 * MODEL.ffn * MODEL.hidden * 4  # gate and up projection, in fp32
 BOUND = 2 * LARGEST + 256 * 2**20  # the issue's
@@ -31,11 +31,12 @@ from megatron_snow.convert import to_checkpoint, to_hugging_face
 def field(name):
     return 1024 * int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(name)))
 
+imports = field("VmRSS")
+
 def peak(job):
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-    before = field("VmRSS")
     job()
-    return field("VmHWM") - before
+    return field("VmHWM") - imports
 
 folder = Path(sys.argv[1])
 there = peak(lambda: to_checkpoint(folder / "model", folder / "training"))
@@ -51,7 +52,7 @@ def test_memory_is_two_tensors_whatever_the_model(tmp_path: Path) -> None:
     shapes = hugging_face_shapes(MODEL, VOCABULARY)
     out = ShardedWriter(tmp_path / "model", shapes, "F32")  # zeros: a file with holes costs no disk
     out.__exit__(KeyboardInterrupt, None, None)  # leave it as it is
-    assert out.bytes > 1.9 * BOUND
+    assert out.bytes > 1.8 * BOUND
     ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
     (tmp_path / "model" / "config.json").write_text(json.dumps(hugging_face_config(MODEL, VOCABULARY, 2048, "fp32", ids)))
     done = subprocess.run(
