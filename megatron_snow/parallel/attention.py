@@ -1,10 +1,10 @@
-"""Causal attention over torch's ``scaled_dot_product_attention``: whole sequences or packed documents, context parallel or not.
+"""Causal attention out of torch alone: whole sequences or packed documents, context parallel or not.
 
-Memory is linear in the sequence where torch has a flash kernel; megatron's unfused attention is quadratic. Packed
-documents are attended one after another, from their cumulative lengths: no mask over the row exists. Context
-parallelism gathers keys and values over the group: each rank then holds the whole sequence's K/V of one layer at a
-time, which costs memory but needs no ring and works with any kernel; a chunk of queries in mid-document carries a mask
-of its own size (torch's causal flag aligns the first query with the first key).
+Memory is linear in the sequence (``cpu_attention``, or torch's flash kernels); megatron's unfused attention is
+quadratic. Packed documents are attended one after another, from their cumulative lengths: no mask over the row exists.
+Context parallelism gathers keys and values over the group: each rank then holds the whole sequence's K/V of one layer
+at a time, which costs memory but needs no ring and works with any kernel; on a GPU (without Transformer Engine) a chunk
+of queries in mid-document carries a mask of its own size, as torch's causal flag aligns the first query with the first key.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
 
+from megatron_snow.parallel.cpu_attention import causal_attention, is_faster
 from megatron_snow.parallel.packing import Ints, context_places
 
 
@@ -99,6 +100,8 @@ class TorchAttention(torch.nn.Module):
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Queries [l, b, heads, d] that are the last l of the keys' [s, b, kv heads, d] positions -> [l, b, heads x d]."""
         rows, columns = query.size(0), key.size(0)
+        if query.device.type == "cpu" and (rows < columns or is_faster(rows)):
+            return causal_attention(query, key, value, self.scale).flatten(2)
         mask = None if rows == columns else torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril(columns - rows)
         q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=q.size(1) != k.size(1))
