@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -218,6 +219,25 @@ def test_killed_at_any_moment_it_goes_on_and_writes_the_same_bytes(tokenizer: Pa
     for key in expected.json_keys:
         assert same(tmp_path / f"killed_{key}_document", dataset_prefix(expected, key))
     assert not list(tmp_path.glob("*.part")) and not note.exists()
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.soak)])
+def test_killed_at_random_again_and_again(tokenizer: Path, small_files: list[str], tmp_path: Path, kills: int) -> None:
+    """Kills after random times, most of them in the middle of the work, each new run going on from what the last one left."""
+    expected = straight(tmp_path, tokenizer, small_files, 2)
+    rng = random.Random(kills)
+    for turn in range(kills):
+        prefix = tmp_path / f"killed{turn // 4}"
+        command = [sys.executable, "-c", SCRIPT + "print('ready', flush=True); work(sys.argv[2])", str(tokenizer), str(prefix), "2", *small_files]
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(rng.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if turn % 4 == 3:
+            subprocess.run(command, env=ENVIRONMENT, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            assert all(same(tmp_path / f"{prefix.name}_{key}_document", dataset_prefix(expected, key)) for key in expected.json_keys)
 
 
 EVERY_STEP = """
