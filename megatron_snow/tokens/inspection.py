@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +71,25 @@ def merge_datasets(prefixes: Sequence[Path], target: Path) -> str:
         raise SnowError(f"--output-prefix {target}: the folder {target.parent} does not exist; make it first")
     data = [IndexedDataset(prefix) for prefix in prefixes]
     writer = IndexedWriter(target, data[0].dtype)
-    try:
-        with writer:
-            for one in data:
-                writer.append(one)
-            merged = writer.finish()
-    except SnowError:
-        writer.discard()
-        raise
-    write_checksums(target)
+    with ThreadPoolExecutor(1, "sha256") as pool:  # beside the copying, so that a second pass over the result is saved
+        digest = pool.submit(_joint_sha256, [bin_path(one.prefix) for one in data])
+        try:
+            with writer:
+                for one in data:
+                    writer.append(one)
+                merged = writer.finish()
+        except SnowError:
+            writer.discard()
+            raise
+        write_checksums(target, digest.result())
     return f"{bin_path(target)}: {format_count(len(merged))} documents, {format_count(merged.tokens)} tokens from {len(data)} datasets"
+
+
+def _joint_sha256(paths: Sequence[Path]) -> str:
+    """Of the files one after another."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()

@@ -10,6 +10,7 @@ Byte for byte what megatron-core's IndexedDatasetBuilder writes for the same doc
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ class IndexedWriter:
             raise SnowError(
                 f"{data.prefix} holds {data.dtype} tokens, {self.prefix} {self.dtype}: they are from different vocabularies and cannot be one dataset"
             )
-        with bin_path(data.prefix).open("rb") as source:
+        with bin_path(data.prefix).open("rb", buffering=0) as source:
             _copy(source, self._files[0], data.bin_bytes)
         for start in range(0, data.header.sequences, _COPY // 4):
             self._files[1].write(data.sequence_lengths[start : start + _COPY // 4].tobytes())
@@ -189,12 +190,26 @@ def _chunks(path: Path, dtype: str) -> Iterable[npt.NDArray[Any]]:
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    target.flush()
     while size:
-        block = source.read(min(size, _COPY))
-        if not block:
+        done = _copy_some(source, target, min(size, _COPY))
+        if not done:
             raise SnowError(f"{source.name} ended {size} bytes early while it was copied; is something else writing to it?")
-        target.write(block)
-        size -= len(block)
+        size -= done
+    target.seek(0, os.SEEK_END)  # what the kernel copied went past the buffer
+
+
+def _copy_some(source: BinaryIO, target: BinaryIO, size: int) -> int:
+    """Copy at most ``size`` bytes, in the kernel where the file systems can; how many were."""
+    try:
+        return os.copy_file_range(source.fileno(), target.fileno(), size)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    block = source.read(size)
+    target.write(block)
+    target.flush()
+    return len(block)
 
 
 def checksum_path(prefix: Path) -> Path:
@@ -202,9 +217,13 @@ def checksum_path(prefix: Path) -> Path:
     return _named(prefix, ".sha256")
 
 
-def write_checksums(prefix: Path) -> None:
-    """Write the sidecar with which ``verify_checksums`` (or ``sha256sum --check``) finds any changed byte."""
-    lines = [f"{file_sha256(path)}  {path.name}\n" for path in (bin_path(prefix), idx_path(prefix))]
+def write_checksums(prefix: Path, tokens: str | None = None) -> None:
+    """Write the sidecar with which ``verify_checksums`` (or ``sha256sum --check``) finds any changed byte.
+
+    ``tokens``: the sha256 of ``.bin`` where it is known already.
+    """
+    digests = (tokens or file_sha256(bin_path(prefix)), file_sha256(idx_path(prefix)))
+    lines = [f"{digest}  {path.name}\n" for digest, path in zip(digests, (bin_path(prefix), idx_path(prefix)), strict=True)]
     write_atomically(checksum_path(prefix), "".join(lines).encode())
 
 
