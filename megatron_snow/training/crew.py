@@ -27,7 +27,7 @@ from megatron_snow.training.worker import BUG, LOST, LOST_PEER, RankNumbers
 
 _JOIN = 600.0  # seconds until all have come. Ours: imports of hundreds of ranks from one file system take minutes
 _LEAVE = 60.0  # seconds until all have gone after a good end. Ours: none has work left by then
-_NOTICE = 10.0  # seconds until all have heard of a failure. Ours: they look once a second
+_NOTICE = 5.0  # seconds until all have heard of a failure. Ours: they look once a second, and srun kills what is left after its KillWait
 _CAUSE = 3.0  # seconds in which a rank that lost a peer leaves it to others to name a cause. Ours
 _LAST_LOOK = 0.3  # seconds between all having come and the end. Ours: all have seen it then, and end before srun ends them for the first that did
 _LOOK = 1.0  # seconds between looks at the store (ours: 1,000 ranks are 1,000 small requests a second)
@@ -107,7 +107,8 @@ class Crew:
         """End this process and all others for an error of this rank, or for what another rank named as the cause of it."""
         if any(sign in str(error) for sign in LOST_PEER) and not isinstance(error, SnowError):
             self._expect_cause()
-            error = LostRank(f"the connection to another rank broke ({_first_line(error)}): that rank was killed, lost or hung; start again to go on")
+            said = _first_line(error).split(". ")[0]  # gloo goes on with advice
+            error = LostRank(f"the connection to another rank broke ({said}): that rank was killed, lost or hung; run the same command again to go on")
         mendable = isinstance(error, SnowError)
         report = {
             "rank": self.numbers.rank, "node": node_name(os.environ), "message": str(error), "code": error.exit_code if isinstance(error, SnowError) else BUG,
@@ -135,15 +136,18 @@ class Crew:
             try:
                 failed = self._watched.check(["failure"])
             except DistError:
-                report: dict[str, Any] = {
-                    "rank": 0, "node": self._where, "code": LOST, "trace": None, "alone": True,
-                    "message": "its process is gone (killed, often for a lack of memory, or its node lost): run the same command again to go on",
-                }  # fmt: skip
                 if not self._done.is_set():
-                    self._end(report, self._watched)
+                    self._end(self._without_leader(), self._watched)
                 return
             if failed:
                 self._end(json.loads(self._watched.get("failure")), self._watched)
+
+    def _without_leader(self) -> dict[str, Any]:
+        """The report of a rank that finds the store gone."""
+        return {
+            "rank": 0, "node": self._where, "code": LOST, "trace": None, "alone": True,
+            "message": "its process is gone (killed, often for a lack of memory, or its node lost): run the same command again to go on",
+        }  # fmt: skip
 
     def _end(self, report: dict[str, Any], store: Store) -> NoReturn:
         """Leave at once, with the failure's code; an orderly exit would wait for peers that hang in a collective."""
@@ -172,8 +176,8 @@ class Crew:
                 time.sleep(pause)
                 pause = min(2 * pause, _LOOK)
             return self._store.get(key)
-        except DistError as error:
-            self.fail(error)
+        except DistError:
+            self._end(self._without_leader(), self._store)
 
     def _wait_for_all(self, key: str, seconds: float, store: Store | None = None) -> None:
         store, end = store or self._store, time.monotonic() + seconds

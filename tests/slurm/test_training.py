@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
-from megatron_snow.training.records import read_rows
 from tests.slurm.cluster import Cluster, wait_until
-
-ROOT = Path(__file__).parents[2]
-SIZE = ("--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1")
-BATCH = 8 * 32  # tokens a step of recipe.yaml
-
-
-def path() -> str:
-    """PATH with the ``snow`` of this Python first."""
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-
-def submit(cluster: Cluster, work: Path, *arguments: str, options: tuple[str, ...] = (), **environment: str) -> list[str]:
-    """submit.sh for the folder ``work``; returns the jobs."""
-    command = ["examples/slurm/submit.sh", work / "recipe.yaml", *SIZE, f"--output={work}/%x-%j.log", *options, "--", "--out", work / "out", *arguments]
-    said = cluster.run(*map(str, command), cwd=ROOT, PATH=path(), AFTER="", **environment).stdout
-    return [line.split()[0] for line in said.splitlines()]
-
-
-def log(work: Path, job: str) -> str:
-    """What a job wrote."""
-    return "".join(file.read_text() for file in work.glob(f"*-{job}.log"))
-
-
-def rows(work: Path, phase: str) -> list[dict]:
-    """A phase's metrics, published or not."""
-    folder = work / "out" / "6-train" / phase
-    return read_rows((folder if folder.exists() else folder.with_name(f"{phase}.building")) / "metrics.jsonl")
+from tests.slurm.jobs import ROOT, log, longer, path, resumed_to, submit, wait_for_steps
 
 
 def test_a_chain_goes_on_after_a_preemption(cluster: Cluster, work: Path) -> None:
     """Two phases in a chain; the first is told to stop in mid-run, saves, is queued again and resumes under its own number."""
     steps = 60
-    longer = ("--set", f"train.phases.general.tokens={steps * BATCH}", "--set", "train.checkpoint.every=1000 steps")
-    general, continued = submit(cluster, work, *longer, PHASES="general continued", PREFLIGHT="no")
+    general, continued = submit(cluster, work, *longer(steps), PHASES="general continued", PREFLIGHT="no")
     assert "Dependency" in str(cluster.job(continued)) and cluster.job(continued)["JobState"] == "PENDING"
-    wait_until(lambda: len(rows(work, "general")) > 0, 240, "training to begin", lambda: log(work, general))
+    wait_for_steps(work, general, 1)
     cluster.run("scancel", "--signal=USR1", "--batch", general)  # what Slurm does for --signal=B:USR1@... at its time
     wait_until(lambda: cluster.job(general)["Restarts"] == "1", 120, "the job to be queued again", lambda: log(work, general))
     assert cluster.finished(general)["JobState"] == "COMPLETED", log(work, general)
@@ -51,16 +21,20 @@ def test_a_chain_goes_on_after_a_preemption(cluster: Cluster, work: Path) -> Non
     assert "told to stop: saving" in said and "train general: goes on after step" in said
     assert "ended with 3, queued again" in said
     assert said.count("was stopped by a signal and saved") == 1  # one message, of rank 0
-    assert [row["step"] for row in rows(work, "general")] == list(range(1, steps + 1))
+    assert resumed_to(work, steps)
     assert cluster.finished(continued)["JobState"] == "COMPLETED", log(work, continued)
     assert (work / "out" / "6-train" / "continued" / "manifest.json").is_file()
 
 
-def test_preflight_then_one_torchrun_a_node(cluster: Cluster, work: Path) -> None:
+def test_preflight_then_one_torchrun_a_node_then_conversion(cluster: Cluster, work: Path) -> None:
     (job,) = submit(cluster, work, PHASES="general", LAUNCHER="torchrun")
     assert cluster.finished(job)["JobState"] == "COMPLETED", log(work, job)
     assert "pre-flight: 4 ranks on 2 nodes agree" in log(work, job)
-    assert [row["step"] for row in rows(work, "general")] == list(range(1, 9))
+    command = ("examples/slurm/arrows.sbatch", work / "recipe.yaml", "convert", "--phase", "general", "--out", work / "out")
+    converted = cluster.submit(f"--output={work}/%x-%j.log", "--cpus-per-task=1", *command, cwd=ROOT, PATH=path())
+    assert cluster.finished(converted)["JobState"] == "COMPLETED", log(work, converted)
+    assert (work / "out" / "7-convert" / "general" / "model.safetensors").is_file()
+    assert resumed_to(work, 8)
 
 
 def test_a_failing_rank_ends_all_with_its_message_and_code(cluster: Cluster, work: Path) -> None:
