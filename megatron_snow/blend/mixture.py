@@ -82,6 +82,8 @@ class Mixture:
 
 def _most(split: BlendSplit, left: list[int], samples: int) -> int:
     """The largest number of samples, ``samples`` at most, that asks no dataset for more than it has left."""
+    if min(left) >= samples:
+        return samples
     bound = np.array(left)
     low, high = 0, samples
     while low < high:
