@@ -174,9 +174,12 @@ class PhaseDataset:
         """Where each document's piece begins in sample ``i``, with the sample's length at the end: int64 [pieces + 1]."""
         return self.sample(i).boundaries
 
-    def counts(self) -> dict[str, int]:
-        """Samples the phase takes from each tier."""
-        return dict(self._counts)
+    def counts(self, part: range | None = None) -> dict[str, int]:
+        """Samples the phase takes from each tier, or those of ``part`` (consecutive ones) do."""
+        if part is None:
+            return dict(self._counts)
+        taken = self._mixture.counts(part.stop) - self._mixture.counts(part.start)
+        return dict(zip(self._tiers, taken.tolist(), strict=True))
 
     def language_counts(self, tier: str) -> dict[str, int]:
         """Samples the phase takes from each language of a tier that has shares of them; none for one without."""

@@ -191,9 +191,10 @@ class MegatronSamples:
         """The corpus's files that each piece of sample ``i`` is made of. Raises SnowError where the tokenize arrow's rows are missing."""
         return [self._tables.files(span) for span in self.origin(i)]
 
-    def counts(self) -> dict[str, int]:
-        """Samples the phase takes from each tier."""
-        taken = np.bincount(self.dataset_index[: len(self)], minlength=len(self._shards)).tolist()
+    def counts(self, part: range | None = None) -> dict[str, int]:
+        """Samples the phase takes from each tier, or those of ``part`` (consecutive ones) do."""
+        start, stop = (0, len(self)) if part is None else (part.start, part.stop)
+        taken = np.bincount(self.dataset_index[start:stop], minlength=len(self._shards)).tolist()
         return {files.tier: sum(count for (of, _), count in zip(self._shards, taken, strict=True) if of == tier) for tier, files in enumerate(self._files)}
 
     def leaves(self) -> dict[str, int]:

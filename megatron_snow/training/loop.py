@@ -30,6 +30,7 @@ from megatron_snow.training.schedule import learning_rate
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
 from megatron_snow.training.start import starting_checkpoint
+from megatron_snow.training.watching import WatchedRecords
 
 
 def run_phase(spec: RunSpec, backend: Backend, place: Place, stop: StopSignal) -> int:
@@ -42,15 +43,15 @@ class _Phase:
         self.spec, self.backend, self.place, self.phase = spec, backend, place, spec.settings
         self.vocabulary = padded_vocabulary(spec.model, spec.vocabulary)
         self.engine = Engine(spec.train, self.phase, spec.model, self.vocabulary, spec.layout, backend, place)
-        samples = phase_samples(spec.phase, self.phase, spec.tokens, spec.seed, spec.train.index_cache, spec.tokenizer)
-        self.batches = self._batches(samples, self.phase.samples_of)
+        self.samples = phase_samples(spec.phase, self.phase, spec.tokens, spec.seed, spec.train.index_cache, spec.tokenizer)
+        self.batches = self._batches(self.samples, self.phase.samples_of)
 
     def run(self, stop: StopSignal) -> int:
         step = self._start()
         remaining = self.phase.tokens_before(self.phase.steps) - self.phase.tokens_before(step)
         stopping = False
         with (
-            Records(self.spec.work, step, self.place.leader) as records,
+            WatchedRecords(self.spec, step, self.place, self.samples) as records,
             open(os.devnull, "w") as nowhere,
             Progress(f"train {self.spec.phase}", remaining, "tokens", sys.stderr if self.place.leader else nowhere) as bar,
         ):

@@ -19,8 +19,10 @@ from megatron_snow.training.records import METRICS, VALIDATION, read_rows
 from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.settings import TrainSettings
 from megatron_snow.training.signals import StopSignal
+from megatron_snow.training.sinks import check_installed
 from megatron_snow.training.spec import RunSpec
 from megatron_snow.training.start import starting_checkpoint
+from megatron_snow.training.symptoms import symptoms
 from megatron_snow.training.worker import numbers_from_environment, run_rank
 
 if TYPE_CHECKING:  # it imports torch, which a process that only starts ranks does without
@@ -45,9 +47,9 @@ def train_phase(
     ``step-*`` folder; None is fresh weights.
 
     Writes ``work/checkpoints/step-*``, ``metrics.jsonl`` (a row a step: step, tokens, loss, learning_rate, gradient_norm,
-    tokens_per_second, seconds), ``validation.jsonl`` (step, tokens, tier, loss) and ``summary.json``: phase, parameters,
+    tokens_per_second, seconds, and what ``watching`` adds), ``validation.jsonl`` (step, tokens, tier, loss) and ``summary.json``: phase, parameters,
     vocabulary (padded), steps, tokens, passes (tier -> how often its documents were seen), loss (last step),
-    validation (tier -> last loss), seconds (in steps), tokens_per_second. Returns the summary (on ranks other than 0, nothing).
+    validation (tier -> last loss), seconds (in steps), tokens_per_second, warnings. Returns the summary (on ranks other than 0, nothing).
 
     The ranks are started here, as many as the layout takes. Under torchrun or srun each process is one rank instead: the
     command line passes its ``crew``; a script of your own may call this with the same arguments on every rank without one.
@@ -97,6 +99,7 @@ def check(spec: RunSpec, processes: int) -> None:
     except SnowError as error:
         raise SnowError(f"train.validation.samples stands for the batch here: {error}") from error
     starting_checkpoint(spec)
+    check_installed(spec.train.watch)
 
 
 def vocabulary_of(tokenizer: Path) -> int:
@@ -132,7 +135,7 @@ def _summarise(spec: RunSpec, passes: dict[str, float]) -> dict[str, Any]:
         "phase": spec.phase, "parameters": parameters(spec.model, padded), "vocabulary": padded, "steps": len(rows), "tokens": rows[-1]["tokens"],
         "passes": {tier: round(count, 3) for tier, count in passes.items()}, "loss": rows[-1]["loss"],
         "validation": {row["tier"]: row["loss"] for row in validation if row["step"] == rows[-1]["step"]},
-        "seconds": round(seconds, 1), "tokens_per_second": round(rows[-1]["tokens"] / seconds, 1),
+        "seconds": round(seconds, 1), "tokens_per_second": round(rows[-1]["tokens"] / seconds, 1), "warnings": symptoms(spec, passes),
     }  # fmt: skip
 
 

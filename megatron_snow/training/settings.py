@@ -18,6 +18,7 @@ from megatron_snow.model.settings import Recompute
 from megatron_snow.parallel.settings import Fp8Settings, Precision
 from megatron_snow.training import ramp
 from megatron_snow.training.base import BaseSettings
+from megatron_snow.training.watch_settings import WatchSettings
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -247,6 +248,7 @@ class TrainSettings(Settings):
     index_cache: Annotated[str | None, RUNTIME] = None
     """A folder that keeps the indices of samples between runs; on any disk, a node's own one too. May hold environment
     variables: ``$SLURM_TMPDIR/index``. ``tools/build_index.py`` fills it ahead; without one, indices are built at each start."""
+    watch: Annotated[WatchSettings, RUNTIME] = WatchSettings()
     timeout: Annotated[Seconds, RUNTIME] = 1800  # ours: longer than any save or first compile, short of a lost night
     """How long a process waits for the others before the run ends."""
 

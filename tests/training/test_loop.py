@@ -29,7 +29,7 @@ LONG = small.train(small.phase(12), precision="bf16", checkpoint=CheckpointSetti
 
 
 def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in ("seconds", "tokens_per_second")} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "tokens_per_second", "mfu", "memory")} for row in rows]
 
 
 @pytest.fixture(scope="module")

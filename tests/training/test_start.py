@@ -102,7 +102,7 @@ def test_a_phase_starts_from_any_step_of_another_training(bases: dict[str, tuple
 
 
 def _without_times(rows: list[dict[str, Any]], like: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    times = ("seconds", "tokens_per_second")
+    times = ("seconds", "tokens_per_second", "memory")
     return [row | {name: other[name] for name in times} for row, other in zip(rows, like, strict=True)]
 
 
