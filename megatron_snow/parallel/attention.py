@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
 
-from megatron_snow.parallel.cpu_attention import causal_attention, is_faster
+from megatron_snow.parallel.cpu_attention import causal_attention
 from megatron_snow.parallel.packing import Ints, context_places
 
 
@@ -100,7 +100,7 @@ class TorchAttention(torch.nn.Module):
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Queries [l, b, heads, d] that are the last l of the keys' [s, b, kv heads, d] positions -> [l, b, heads x d]."""
         rows, columns = query.size(0), key.size(0)
-        if query.device.type == "cpu" and (rows < columns or is_faster(rows)):
+        if query.device.type == "cpu" and rows < columns:
             return causal_attention(query, key, value, self.scale).flatten(2)
         mask = None if rows == columns else torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril(columns - rows)
         q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))

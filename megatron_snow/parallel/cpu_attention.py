@@ -1,6 +1,6 @@
 """Causal attention for the CPU: blocks of queries against the keys they see, in matrix products and few passes over the scores.
 
-torch's flash kernel for the CPU spends most of its time outside the products, backward above all. Here the scores of a
+For queries in mid-document, which torch's causal kernels cannot place without a mask. The scores of a
 block are made, exponentiated and multiplied by torch's batched products while they are in the cache. Exponentials are
 powers of two (torch's exp2 takes a third of its exp on AVX-512; log2(e) goes into the scale), grouped queries share
 their key's product instead of copying it, and what is summed over queries is kept transposed, as the products are
@@ -18,13 +18,7 @@ import torch
 
 _ROWS = 64  # ours, LOG.md 2026-11-26: rows of a product; less is overhead, more computes scores that causality hides
 _SCORES = 1 << 18  # ours, LOG.md 2026-11-26: scores at a time for each thread, 1 MiB of fp32: a core's second-level cache
-_FASTER = range(64, 1025)  # ours, LOG.md 2026-11-26: lengths at which this takes less time than torch's kernel
 _LOG2_E = math.log2(math.e)
-
-
-def is_faster(length: int) -> bool:
-    """Whether whole sequences of ``length`` tokens are better attended here than by torch's kernel."""
-    return length in _FASTER
 
 
 def causal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None = None) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from megatron_snow.parallel.cpu_attention import causal_attention, is_faster
+from megatron_snow.parallel.cpu_attention import causal_attention
 
 
 def inputs(length: int, keys: int, heads: int, kv_heads: int, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
@@ -60,7 +60,3 @@ def test_large_scores_neither_overflow_nor_vanish() -> None:
     expected = dense(*(tensor.detach().double() for tensor in tensors[:3]), 1.0)
     assert (out - expected).abs().max() < 1e-3 * expected.abs().max()
     assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-def test_torchs_kernel_keeps_what_it_is_better_at() -> None:
-    assert is_faster(512) and not is_faster(16) and not is_faster(4096)
