@@ -1,13 +1,13 @@
 """Training the 1.3B shape on one GPU: ours in bf16 and each FP8 recipe, and a compiled plain Llama loop beside them.
 
-    python bench/gpu_training.py [--sequence 4096 8192] [--steps 20] [--only bf16 delayed tensorwise blockwise plain]
+    python bench/gpu_training.py [--sequence 4096 8192] [--steps 16] [--only bf16 delayed tensorwise blockwise plain]
 
 Every run trains from the same fresh weights on the same real code (this Python's standard library, under a tokenizer of
 64,000 entries trained on it here), with AdamW and clipping. Printed for each: tokens/s (median step), model TFLOP/s and
 their share of the card's dense bf16 peak (MFU; FP8 runs too, so that they compare), peak memory beside what ``snow plan``
-expects, and the mean loss of the last five steps with its difference from bf16. FLOPs a token: ``model.settings``, that is
-6 x (matrix weights + vocabulary x hidden) + 6 x layers x hidden x sequence for causal attention, nothing for recomputation.
-Needs megatron-core, Transformer Engine and a CUDA device; the plain loop only torch.
+expects, and the mean loss of the last five steps with its difference from our bf16 (the plain loop draws other weights).
+FLOPs a token: ``model.settings``, that is 6 x (matrix weights + vocabulary x hidden) + 6 x layers x hidden x sequence for
+causal attention, nothing for recomputation. Needs megatron-core, Transformer Engine and a CUDA device; the plain loop only torch.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def main() -> int:
     """Run every configuration in two child processes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sequence", type=int, nargs="+", default=[4096, 8192], choices=sorted(MICRO))
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=16, help="of each run; 16 keep all ten runs inside five minutes")
     parser.add_argument("--only", nargs="+", default=["bf16", "delayed", "tensorwise", "blockwise", "plain"], help="RECIPE, RECIPE+parameters, RECIPE+e4m3")
     parser.add_argument("--trace", action="store_true", help="print the traceback of a run that fails")
     parser.add_argument("--child", choices=("ours", "plain"), help=argparse.SUPPRESS)

@@ -212,13 +212,10 @@ def test_a_checkpoint_resumes(name: str, joined: tuple[Any, Any], tmp_path: Path
 
 
 @needs_transformer_engine
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
-def test_the_arrow_trains_and_goes_on(precision: str, tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_the_arrow_trains_and_goes_on(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     from megatron_snow.training import train_phase
 
-    settings = small.train(
-        small.phase(steps=4, micro_batch=4), precision=precision, checkpoint=CheckpointSettings(every=Duration(amount=2, unit="steps"), keep=2)
-    )
+    settings = small.train(small.phase(steps=4, micro_batch=4), precision="fp8", checkpoint=CheckpointSettings(every=Duration(amount=2, unit="steps"), keep=2))
     model = small.MODEL.model_copy(update={"hidden": 128})
     summary = train_phase(settings, "general", model, Layout(), 7, tokens, tokenizer, None, tmp_path)
     whole = read_rows(tmp_path / METRICS)
@@ -231,7 +228,4 @@ def test_the_arrow_trains_and_goes_on(precision: str, tokens: Path, tokenizer: P
     resumed = latest(tmp_path)
     assert resumed == newest
     for name, weight in read_weights(resumed):
-        if precision == "bf16":
-            assert torch.equal(weight, expected[name]), name
-        else:
-            torch.testing.assert_close(weight, expected[name], atol=2e-3, rtol=1e-2)
+        torch.testing.assert_close(weight, expected[name], atol=2e-3, rtol=1e-2)
