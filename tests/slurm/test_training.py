@@ -26,15 +26,21 @@ def test_a_chain_goes_on_after_a_preemption(cluster: Cluster, work: Path) -> Non
     assert (work / "out" / "6-train" / "continued" / "manifest.json").is_file()
 
 
-def test_preflight_then_one_torchrun_a_node_then_conversion(cluster: Cluster, work: Path) -> None:
+def test_preflight_then_one_torchrun_a_node(cluster: Cluster, work: Path) -> None:
     (job,) = submit(cluster, work, PHASES="general", LAUNCHER="torchrun")
     assert cluster.finished(job)["JobState"] == "COMPLETED", log(work, job)
     assert "pre-flight: 4 ranks on 2 nodes agree" in log(work, job)
-    command = ("examples/slurm/arrows.sbatch", work / "recipe.yaml", "convert", "--phase", "general", "--out", work / "out")
-    converted = cluster.submit(f"--output={work}/%x-%j.log", "--cpus-per-task=1", *command, cwd=ROOT, PATH=path())
-    assert cluster.finished(converted)["JobState"] == "COMPLETED", log(work, converted)
-    assert (work / "out" / "7-convert" / "general" / "model.safetensors").is_file()
-    assert resumed_to(work, 8)
+
+
+def test_arrows_of_one_process_are_a_job(cluster: Cluster, work: Path) -> None:
+    """What is done is skipped; an arrow that cannot be made ends the job with its code."""
+    options = ("--cpus-per-task=1", f"--output={work}/%x-%j.log", "examples/slurm/arrows.sbatch", work / "recipe.yaml")
+    done = cluster.submit(*options, "corpus tokenize", "--out", work / "out", cwd=ROOT, PATH=path())
+    assert cluster.finished(done)["JobState"] == "COMPLETED", log(work, done)
+    assert log(work, done).count("done before") == 2
+    early = cluster.submit(*options, "convert report", "--out", work / "out", cwd=ROOT, PATH=path())
+    assert cluster.finished(early)["ExitCode"] == "2:0", log(work, early)
+    assert "run `snow train` first" in log(work, early)
 
 
 def test_a_failing_rank_ends_all_with_its_message_and_code(cluster: Cluster, work: Path) -> None:
