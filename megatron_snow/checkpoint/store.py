@@ -1,15 +1,17 @@
 """Checkpoint folders: ``<training>/checkpoints/step-00000120``, each whole or absent.
 
 A save goes into ``.step-00000120.saving`` and is renamed when every byte is on disk and ``checkpoint.json`` (written
-last, with the size and sha256 of every file) says so. A killed save leaves a folder that nobody takes for a
-checkpoint and the next save of that step clears away.
+last, with the size and sha256 of every file, and its own) says so. A killed save leaves a folder that nobody takes for
+a checkpoint and the next run clears away.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,13 +19,25 @@ from pydantic import ValidationError
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.manifest import FileEntry, file_sha256, list_files
 from megatron_snow.artifacts.publish import write_atomically
-from megatron_snow.artifacts.settings import Settings
+from megatron_snow.artifacts.settings import Settings, digest
+from megatron_snow.artifacts.units import Duration
 from megatron_snow.model.settings import ModelSettings, shape
 from megatron_snow.parallel.settings import Layout
 
 DESCRIPTION = "checkpoint.json"
-FORMAT = 1  # of the folder; a reader refuses newer ones
+FORMAT = 2  # of the folder; a reader refuses others (1 had no checksum of checkpoint.json)
 _NAME = re.compile(r"step-(\d{8})")
+
+
+class History(Settings):
+    """What of the steps before decides about later ones (``training.anomalies``)."""
+
+    losses: tuple[float, ...] = ()
+    """Of the last good steps, oldest first."""
+    skipped: int = 0
+    """Steps left out in a row, up to here."""
+    roll_backs: int = 0
+    """In this phase so far."""
 
 
 class Description(Settings):
@@ -43,8 +57,15 @@ class Description(Settings):
     layout: Layout
     """The layout it was saved under; any other can load it."""
     seed: int
+    history: History = History()
     files: dict[str, FileEntry] = {}  # noqa: RUF012 - settings are frozen
     """Every file of the folder; filled in when it is published."""
+    sha256: str = ""
+    """Over all of the above; filled in when it is published."""
+
+    def checksum(self) -> str:
+        """What ``sha256`` must be."""
+        return digest(self.model_dump(mode="json", exclude={"sha256"}))
 
 
 def step_folder(training: Path, step: int) -> Path:
@@ -83,13 +104,16 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION
     try:
-        description = Description.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         raise SnowError(f"{folder} is not a whole checkpoint of megatron_snow (it has no {DESCRIPTION}); name a step-* folder below checkpoints/") from None
+    _check_format(folder, text)
+    try:
+        description = Description.model_validate_json(text)
     except ValidationError as error:
         raise SnowError(f"{path} is damaged or from another version ({error.error_count()} fields do not fit); use an older checkpoint") from error
-    if description.format > FORMAT:
-        raise SnowError(f"{folder} has checkpoint format {description.format}, this version reads up to {FORMAT}: upgrade megatron_snow")
+    if description.sha256 != description.checksum():
+        raise SnowError(f"{path} is not what was saved (sha256 differs): it is damaged; delete {folder} to use the checkpoint before it")
     return description
 
 
@@ -103,13 +127,29 @@ def refuse_other_model(folder: Path, found: Description, model: ModelSettings, v
         raise SnowError(f"checkpoint {folder} is of another model ({', '.join(differences)}): train from its own settings, or start afresh in another folder")
 
 
-def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
+def _check_format(folder: Path, text: bytes) -> None:
+    """Look at the format before anything else: another version's description has other fields."""
+    try:
+        found = json.loads(text)["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SnowError(f"{folder / DESCRIPTION} is damaged or foreign ({type(error).__name__}: {error}); use an older checkpoint") from error
+    if found != FORMAT:
+        remedy = "upgrade megatron_snow" if isinstance(found, int) and found > FORMAT else "use another checkpoint, or the version that wrote it"
+        raise SnowError(f"{folder} has checkpoint format {found}, this version reads {FORMAT}: {remedy}")
+
+
+def verify(folder: Path, part: int = 0, parts: int = 1, only: Collection[str] | None = None) -> None:
     """Check that the files are those that were saved; of ``parts`` processes each hashes its share, every one checks all sizes.
+
+    ``only`` limits it to the files of these names.
 
     Raises:
         SnowError: naming the first file that is missing, has another size or another content.
     """
-    for index, (name, entry) in enumerate(sorted(read_description(folder).files.items())):
+    files = {name: entry for name, entry in read_description(folder).files.items() if only is None or name in only}
+    for name in sorted({*(only or ())} - files.keys()):
+        raise SnowError(f"checkpoint {folder} does not say that it holds {name}: it is damaged or foreign; use another checkpoint")
+    for index, (name, entry) in enumerate(sorted(files.items())):
         path = folder / name
         if not path.is_file():
             raise SnowError(f"checkpoint {folder} lacks {name}: it is damaged; delete the folder to use the checkpoint before it")
@@ -127,9 +167,13 @@ def begin(training: Path, step: int) -> Path:
     return saving
 
 
-def publish(saving: Path, training: Path, description: Description) -> Path:
-    """Describe a finished save and move it into place; returns the checkpoint's folder."""
-    described = description.model_copy(update={"files": list_files(saving)})
+def publish(saving: Path, training: Path, description: Description, files: dict[str, FileEntry] | None = None) -> Path:
+    """Describe a finished save (on disk, every byte) and move it into place; returns the checkpoint's folder.
+
+    ``files``: sizes and hashes, where they are known from writing; otherwise everything is read again.
+    """
+    described = description.model_copy(update={"files": list_files(saving) if files is None else files})
+    described = described.model_copy(update={"sha256": described.checksum()})
     write_atomically(saving / DESCRIPTION, described.model_dump_json(indent=1).encode())
     folder = step_folder(training, description.step)
     shutil.rmtree(folder, ignore_errors=True)  # of an older attempt at this step, damaged or abandoned
@@ -139,13 +183,40 @@ def publish(saving: Path, training: Path, description: Description) -> Path:
     return folder
 
 
-def prune(training: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints, each invisible before its first file goes."""
-    for folder in checkpoints(training)[:-keep]:
-        doomed = folder.with_name(f".{folder.name}.deleting")
-        shutil.rmtree(doomed, ignore_errors=True)
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
+def prune(training: Path, keep: int, keep_every: Duration | None = None) -> None:
+    """Delete all but the newest ``keep`` checkpoints and the first of each ``keep_every``, each invisible before its first file goes."""
+    found = checkpoints(training)
+    for folder in found[:-keep]:
+        if keep_every is None or not _first_of_stretch(folder, found, keep_every):
+            _delete(folder)
+
+
+def _first_of_stretch(folder: Path, found: list[Path], stretch: Duration) -> bool:
+    """Whether a checkpoint is the first at or after a multiple of ``stretch``; what cannot be read counts as none."""
+    reached = [_stretches(other, stretch) for other in found[: found.index(folder) + 1]]
+    return reached[-1] > max([0, *reached[:-1]])
+
+
+def _stretches(folder: Path, stretch: Duration) -> int:
+    try:
+        description = read_description(folder)
+    except SnowError:
+        return 0
+    return (description.step if stretch.unit == "steps" else description.tokens) // max(stretch.amount, 1)
+
+
+def clear_leftovers(training: Path) -> None:
+    """Delete what killed saves and killed deletions left; nothing else may be at work in the folder."""
+    for pattern in (".step-*.saving", ".step-*.deleting"):
+        for folder in (training / "checkpoints").glob(pattern):
+            shutil.rmtree(folder)
+
+
+def _delete(folder: Path) -> None:
+    doomed = folder.with_name(f".{folder.name}.deleting")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
 
 
 def _sync_folder(folder: Path) -> None:

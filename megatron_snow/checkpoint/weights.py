@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.checkpoint.metadata import read_metadata
 from megatron_snow.checkpoint.pieces import read_piece
+from megatron_snow.checkpoint.store import DESCRIPTION, verify
 
 _LAYER = re.compile(r"decoder\.layers\.(\d+)\.(.+)")
 _ENDS = {"embedding.word_embeddings.weight": -1, "decoder.final_layernorm.weight": 1, "output_layer.weight": 2}
@@ -58,11 +59,16 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def read_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (name, whole tensor) for every model weight; holds one tensor and, where it is stored in several, one piece of it at a time.
 
+    Each piece is checked by its own checksum as it is read, ``.metadata`` by that in ``checkpoint.json`` (where there is one); optimizer state is not read.
+
     Raises:
         SnowError: where the checkpoint is damaged, lacks a piece of a weight, or is not one of ours.
     """
+    if (folder / DESCRIPTION).exists():
+        verify(folder, only={".metadata"})
     metadata = read_metadata(folder)
-    for name, entry in _weights(metadata, folder).items():
+    weights = _weights(metadata, folder)
+    for name, entry in weights.items():
         yield name, _assemble(folder, metadata, name, entry)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
@@ -20,10 +20,24 @@ from megatron_snow.model.settings import ModelSettings
 from megatron_snow.parallel.backend import Backend
 from megatron_snow.parallel.groups import Place, on_last_stage, total
 from megatron_snow.parallel.settings import Layout
+from megatron_snow.parallel.stepping import step_if_finite
 from megatron_snow.training.batches import Batch
 from megatron_snow.training.settings import PhaseSettings, TrainSettings
 
 _REMEDY = "lower learning_rate.peak or lengthen its warmup"
+
+
+class Outcome(NamedTuple):
+    """What came of a step."""
+
+    loss: float
+    """Mean loss a token."""
+    norm: float | None
+    """Gradient norm before clipping; None where the loss was refused."""
+    complaint: str | None
+    """Why the update was left out, None where it was done."""
+    stopping: bool
+    """Whether any rank wants to stop."""
 
 
 class Engine:
@@ -54,19 +68,27 @@ class Engine:
         Raises:
             SnowError: on every rank, where the loss or the gradient is not finite.
         """
+        done = self.try_step(batches, rate, stop, lambda loss: None if math.isfinite(loss) else f"the loss is {loss}")
+        if done.complaint is not None or done.norm is None:
+            raise SnowError(f"{done.complaint} at step {number}: {_REMEDY}")
+        return done.loss, done.norm, done.stopping
+
+    def try_step(self, batches: list[Batch], rate: float, stop: bool, complaint: Callable[[float], str | None]) -> Outcome:
+        """One optimizer step, unless ``complaint`` has something to say about the loss, or the gradient is not finite.
+
+        Then weights, moments and step count stay as they were, on every rank: all have the same loss and norm.
+        """
         for chunk in self.wrapped:
             chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         loss, stopping = self._agree(self._run(batches, forward_only=False), stop)
-        if not math.isfinite(loss):
-            raise SnowError(f"the loss is {loss} at step {number}: {_REMEDY}")
+        if (said := complaint(loss)) is not None:
+            return Outcome(loss, None, said, stopping)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
             group["weight_decay"] = self.weight_decay * group["wd_mult"]  # 0 for norms: megatron's own scheduler applies it, nothing else does
-        _, norm, _ = self.optimizer.step()
-        if not math.isfinite(norm):
-            raise SnowError(f"the gradient norm is {norm} at step {number}: {_REMEDY}")
-        return loss, float(norm), stopping
+        norm = step_if_finite(self.optimizer)
+        return Outcome(loss, norm, None if math.isfinite(norm) else f"the gradient norm is {norm}", stopping)
 
     def settle(self) -> None:
         """Bring every replica's weights up to the last step; before they are read other than by the next one.

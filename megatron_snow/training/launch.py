@@ -34,7 +34,7 @@ def launch(spec: RunSpec, processes: int) -> None:
     Raises:
         SnowError: what a rank said is wrong.
         Stopped: where a signal ended the run and it was saved.
-        LostRank: where a rank was killed.
+        LostRank: where a rank was killed, or hung.
         RuntimeError: with a rank's traceback, where a rank has a bug.
     """
     folder = spec.work / ".launch"
@@ -93,6 +93,9 @@ def _judge(folder: Path, codes: dict[int, int], phase: str) -> None:
     for error in errors:
         if error["mendable"]:
             raise SnowError(error["message"])
+    for error in errors:
+        if error.get("lost"):
+            raise LostRank(f"phase {phase}: {error['message']}: run the same command again to go on from the last checkpoint")
     causes = [error for error in errors if not any(sign in error["message"] for sign in LOST_PEER)]
     killed = {rank: -code for rank, code in codes.items() if code < 0}
     if killed and not causes:

@@ -7,21 +7,26 @@ under another one to rounding).
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import Progress, say
 from megatron_snow.artifacts.units import format_count
-from megatron_snow.checkpoint.engine import load, save
-from megatron_snow.checkpoint.store import FORMAT, Description, latest, read_description, step_folder
+from megatron_snow.checkpoint.engine import load
+from megatron_snow.checkpoint.saver import Saver
+from megatron_snow.checkpoint.store import FORMAT, Description, History, checkpoints, read_description, step_folder
 from megatron_snow.model.initialise import initialise
 from megatron_snow.model.settings import padded_vocabulary
 from megatron_snow.parallel.backend import Backend
 from megatron_snow.parallel.groups import Place, total
-from megatron_snow.parallel.optimizer_fixes import restart_step_count
+from megatron_snow.parallel.optimizer_fixes import forget_momentum, restart_step_count
+from megatron_snow.training.anomalies import REMEDY, Watch
 from megatron_snow.training.batches import Batches, Samples
 from megatron_snow.training.engine import Engine
 from megatron_snow.training.records import METRICS, VALIDATION, Records
@@ -33,18 +38,28 @@ from megatron_snow.training.start import starting_checkpoint
 from megatron_snow.training.watching import WatchedRecords
 
 
-def run_phase(spec: RunSpec, backend: Backend, place: Place, stop: StopSignal) -> int:
-    """Train to the end of the phase or to a stop signal; returns the last finished step, which is then saved."""
-    return _Phase(spec, backend, place).run(stop)
+def run_phase(spec: RunSpec, backend: Backend, place: Place, stop: StopSignal, at: Callable[[str], None] = lambda where: None) -> int:
+    """Train to the end of the phase or to a stop signal; returns the last finished step, which is then saved.
+
+    ``at`` is told what the training is about to do (``heartbeat``).
+    """
+    return _Phase(spec, backend, place, at).run(stop)
+
+
+_LOOKED_AT = 64  # newest checkpoints among which a roll-back looks (ours: more than are ever kept but for good)
 
 
 class _Phase:
-    def __init__(self, spec: RunSpec, backend: Backend, place: Place) -> None:
+    def __init__(self, spec: RunSpec, backend: Backend, place: Place, at: Callable[[str], None]) -> None:
+        at("building the model")
+        self.at, self.watch = at, Watch(spec.train.anomalies)
+        self.rolled_to = 0  # the step of the last roll-back's checkpoint
         self.spec, self.backend, self.place, self.phase = spec, backend, place, spec.settings
         self.vocabulary = padded_vocabulary(spec.model, spec.vocabulary)
         self.engine = Engine(spec.train, self.phase, spec.model, self.vocabulary, spec.layout, backend, place)
         self.samples = phase_samples(spec.phase, self.phase, spec.tokens, spec.seed, spec.train.index_cache, spec.tokenizer)
         self.batches = self._batches(self.samples, self.phase.samples_of)
+        self.saver = Saver(spec.work, self.engine.chunks, self.engine.optimizer, spec.train.checkpoint, place, spec.train.timeout)
 
     def run(self, stop: StopSignal) -> int:
         step = self._start()
@@ -63,52 +78,105 @@ class _Phase:
                     self._validate(step, records)
                 if last or stopping or self.phase.due(self.spec.train.checkpoint.every, step):
                     records.sync()
-                    self._save(step)
+                    self._save(step, stop, stopping)
+            self.saver.finish()
         return step
 
     def _step(self, step: int, stop: StopSignal, records: Records, bar: Progress) -> bool:
         """One step and its row; returns whether any rank was asked to stop."""
         began = time.monotonic()
         rate = learning_rate(self.phase, step)
-        loss, norm, stopping = self.engine.step(self.batches.step(step), rate, step + 1, stop.requested)
+        self.at(f"step {step + 1}: reading samples")
+        batches = self.batches.step(step)
+        self.at(f"step {step + 1}: training")
+        done = self.engine.try_step(batches, rate, stop.requested or self.saver.failed, self.watch.complaint)
         seconds, per_step = time.monotonic() - began, len(self.phase.samples_of(step)) * self.phase.sequence
         row = {
-            "step": step + 1, "tokens": self.phase.tokens_before(step + 1), "loss": loss, "learning_rate": rate, "gradient_norm": norm,
+            "step": step + 1, "tokens": self.phase.tokens_before(step + 1), "loss": done.loss, "learning_rate": rate, "gradient_norm": done.norm,
             "tokens_per_second": round(per_step / seconds, 1), "seconds": round(seconds, 4),
         }  # fmt: skip
-        records.add(METRICS, row)
-        bar.advance(per_step, note=f"loss {loss:.3f}, lr {rate:.2e}")
-        return stopping
+        if done.complaint is None:
+            self.watch.good(done.loss)
+            records.add(METRICS, row)
+        else:
+            self._recover(step, done.complaint, math.isfinite(done.loss) and done.norm is None, row, records)
+        bar.advance(per_step, note=f"loss {done.loss:.3f}, lr {rate:.2e}")
+        return done.stopping
+
+    def _recover(self, step: int, complaint: str, finite: bool, row: dict[str, Any], records: Records) -> None:
+        """Do about a bad step what the settings say, and write its row. Raises SnowError where that is to stop."""
+        again = self.watch.fresh
+        action, message = self.watch.act(complaint, finite, step + 1)
+        target = None
+        if action == "roll_back":
+            self.saver.finish()
+            target = self._newest(self.rolled_to - 1 if again else step)
+            if target < 0:
+                action, message = "stop", f"{complaint} at step {step + 1}, right after a roll-back to the first of this phase's checkpoints: {REMEDY}"
+        records.add(METRICS, row | {"anomaly": complaint, "action": action} | ({} if target is None else {"rolled_back_to": target}))
+        if message is not None:
+            records.sync()
+            self.saver.finish()  # a good checkpoint under way is not lost
+            raise SnowError(message)
+        if target is not None:
+            self.rolled_to = target
+            self._restore(target, rolled_back=True)
+        if self.place.leader:
+            where = f"rolled back to step {target}, going on after" if target is not None else "left out"
+            say(f"  train {self.spec.phase}: {complaint}: {where} step {step + 1}")
 
     def _start(self) -> int:
         """Load the newest whole checkpoint of this phase, else the phase before's, else fresh weights; returns the step."""
-        own = latest(self.spec.work) if self.place.leader else None
-        found = round(total([float(read_description(own).step if own else 0)], self.backend)[0])
+        found = self._newest(self.phase.steps)
+        self._restore(found)
+        if found and self.place.leader:
+            say(f"  train {self.spec.phase}: goes on after step {found} of {self.phase.steps}")
+        return found
+
+    def _newest(self, most: int) -> int:
+        """The step of the newest whole checkpoint not after ``most``, 0 for none (this phase's start), -1 where ``most`` is before that; on every rank."""
+        steps = [read_description(folder).step for folder in reversed(checkpoints(self.spec.work))][:_LOOKED_AT] if self.place.leader else []
+        return round(total([float(next((step for step in steps if step <= most), min(most, 0))) if self.place.leader else 0.0], self.backend)[0])
+
+    def _restore(self, found: int, rolled_back: bool = False) -> None:
+        """Model, optimizer and history as they were after step ``found``; 0: as the phase begins."""
+        self.at(f"loading step {found}")
         if found:
-            self._load(step_folder(self.spec.work, found), momentum=True)
-            if self.place.leader:
-                say(f"  train {self.spec.phase}: goes on after step {found} of {self.phase.steps}")
-        elif (before := starting_checkpoint(self.spec)) is not None:
+            self._load(step_folder(self.spec.work, found), momentum=True, rolled_back=rolled_back)
+            return
+        self.watch.restore(History(), rolled_back)
+        if (before := starting_checkpoint(self.spec)) is not None:
             self._load(before, momentum=self.phase.hand_off != "weights")
             if self.phase.hand_off == "moments":
                 restart_step_count(self.engine.optimizer)
         else:
             initialise(self.engine.chunks, self.spec.model, self.spec.seed)
             self.engine.optimizer.reload_model_params()
-        return found
+            forget_momentum(self.engine.optimizer)  # of what a roll-back leaves behind
 
-    def _load(self, folder: Path, momentum: bool) -> None:
-        load(folder, self.engine.chunks, self.engine.optimizer, self._description(0), self.place, momentum)
+    def _load(self, folder: Path, momentum: bool, rolled_back: bool = False) -> None:
+        found = load(folder, self.engine.chunks, self.engine.optimizer, self._description(0), self.place, momentum)
+        if folder.parents[1] == self.spec.work:
+            self.watch.restore(found.history, rolled_back)
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, stop: StopSignal, stopping: bool) -> None:
+        """Begin to save a step; where the run stops, only if that can be done in the time that is left."""
+        self.at(f"step {step}: saving")
+        if stopping:
+            stop.give(self.spec.train.checkpoint.grace)
+            late = total([float(self.saver.seconds > stop.left)], self.backend)[0] > 0
+            self.saver.finish()
+            if late:
+                return
         self.engine.settle()
-        save(self.spec.work, self.engine.chunks, self.engine.optimizer, self._description(step), self.spec.train.checkpoint.keep, self.place)
+        self.saver.begin(self._description(step))
 
     def _description(self, step: int) -> Description:
         spec = self.spec
         return Description(
             format=FORMAT, phase=spec.phase, step=step, tokens=self.phase.tokens_before(step), model=spec.model, vocabulary=self.vocabulary,
             sequence=self.phase.sequence, precision="fp32" if spec.train.precision == "fp32" else "bf16", layout=spec.layout, seed=spec.seed,
+            history=self.watch.history,
         )  # fmt: skip
 
     def _batches(self, samples: Samples, samples_of: Callable[[int], range]) -> Batches:
@@ -119,6 +187,7 @@ class _Phase:
     def _validate(self, step: int, records: Records) -> None:
         losses, tokens = {}, self.phase.tokens_before(step)
         for tier, samples in validation_samples(self.spec.train, self.phase, self.spec.tokens, self.spec.seed).items():
+            self.at(f"step {step}: validating on {tier}")
             losses[tier] = self._loss_on(samples)
             records.add(VALIDATION, {"step": step, "tokens": tokens, "tier": tier, "loss": losses[tier]})
         if self.place.leader:

@@ -17,6 +17,7 @@ from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import Recompute
 from megatron_snow.parallel.settings import Fp8Settings, Precision
 from megatron_snow.training import ramp
+from megatron_snow.training.anomalies import AnomalySettings
 from megatron_snow.training.base import BaseSettings
 from megatron_snow.training.watch_settings import WatchSettings
 
@@ -245,12 +246,14 @@ class TrainSettings(Settings):
     """Which activations the backward pass computes again: ``none``, ``selective`` (attention) or ``full``."""
     checkpoint: Annotated[CheckpointSettings, RUNTIME] = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
+    anomalies: AnomalySettings = AnomalySettings()
+    """What to do about a loss or gradient that is not finite, and about a loss that jumps."""
     index_cache: Annotated[str | None, RUNTIME] = None
     """A folder that keeps the indices of samples between runs; on any disk, a node's own one too. May hold environment
     variables: ``$SLURM_TMPDIR/index``. ``tools/build_index.py`` fills it ahead; without one, indices are built at each start."""
     watch: Annotated[WatchSettings, RUNTIME] = WatchSettings()
     timeout: Annotated[Seconds, RUNTIME] = 1800  # ours: longer than any save or first compile, short of a lost night
-    """How long a process waits for the others before the run ends."""
+    """How long a rank may be silent, or all may stand still, before the run ends and names the rank."""
 
     @model_validator(mode="after")
     def _some_phase(self) -> TrainSettings:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
 from megatron_snow.parallel.backend import has_cuda_driver
 from megatron_snow.training.cluster import device_index
+from megatron_snow.training.heartbeat import Heartbeat
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
 
@@ -29,6 +32,9 @@ LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "imed out",
 """What gloo and nccl say on ranks whose peer has gone: not the cause."""
 
 _RESERVED_STEPS = 0xFFFFFFF0  # Slurm's SLURM_MAX_NORMAL_STEP_ID (slurm.h); above it: batch script, salloc's shell, ...
+
+
+_PATIENCE = 1.5  # collectives wait so much longer than ``train.timeout`` (ours): the heartbeat, which can name the rank, must speak first
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,16 @@ def _inside_step() -> bool:
     return step.isdecimal() and int(step) < _RESERVED_STEPS
 
 
-def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
-    """Train this rank's part of a phase; returns whether the phase is finished (False: stopped by a signal, saved)."""
+def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal, hung: Callable[[str], None] | None = None) -> bool:
+    """Train this rank's part of a phase; returns whether the phase is finished (False: stopped by a signal, saved).
+
+    Where a rank hangs, ``hung`` gets a message that names it, in a thread, and must end the process; by default it prints and exits.
+    """
+    with Heartbeat(spec.work / ".heartbeat", numbers.rank, numbers.world, spec.train.timeout, hung or _print_and_leave) as heartbeat:
+        return _run_rank(spec, numbers, stop, heartbeat)
+
+
+def _run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal, heartbeat: Heartbeat) -> bool:
     from megatron_snow.parallel.backend import choose_backend
 
     backend = choose_backend(own_device(numbers.local_rank))
@@ -68,11 +82,19 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal) -> bool:
     from megatron_snow.parallel.groups import close_groups, open_groups
     from megatron_snow.training.loop import run_phase
 
-    place = open_groups(spec.layout, backend, numbers.rank, numbers.world, spec.rendezvous, spec.train.timeout, purpose=spec.phase)
+    heartbeat.at("meeting the other ranks")
+    patience = spec.train.timeout * _PATIENCE
+    place = open_groups(spec.layout, backend, numbers.rank, numbers.world, spec.rendezvous, patience, purpose=spec.phase)
     backend.seed(spec.seed)
-    finished = run_phase(spec, backend, place, stop) == spec.settings.steps
+    finished = run_phase(spec, backend, place, stop, heartbeat.at) == spec.settings.steps
+    stop.relax()
     close_groups()
     return finished
+
+
+def _print_and_leave(message: str) -> None:
+    print(f"snow: {message}: run the same command again to go on from the last checkpoint", file=sys.stderr, flush=True)
+    os._exit(LOST)
 
 
 def own_device(local_rank: int) -> int:
@@ -86,10 +108,16 @@ def own_device(local_rank: int) -> int:
 
 def run_and_report(spec: RunSpec, numbers: RankNumbers, reports: Path, stop: StopSignal) -> int:
     """Run a rank to its exit code; an error goes into ``reports``."""
-    try:
-        return FINISHED if run_rank(spec, numbers, stop) else STOPPED
-    except Exception as error:
-        mendable = isinstance(error, SnowError)
-        report = {"mendable": mendable, "message": str(error), "trace": traceback.format_exc(), "time": time.time()}
+
+    def leave(code: int, message: str, trace: str) -> int:
+        report = {"mendable": code not in (BUG, LOST), "lost": code == LOST, "message": message, "trace": trace, "time": time.time()}
         (reports / f"error-{numbers.rank}.json").write_text(json.dumps(report))
-        return MENDABLE if mendable else BUG
+        return code
+
+    def hung(message: str) -> None:
+        os._exit(leave(LOST, message, ""))
+
+    try:
+        return FINISHED if run_rank(spec, numbers, stop, hung) else STOPPED
+    except Exception as error:
+        return leave(MENDABLE if isinstance(error, SnowError) else BUG, str(error), traceback.format_exc())

@@ -6,14 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from megatron_snow.artifacts.manifest import list_files
 from megatron_snow.artifacts.units import Duration
 from megatron_snow.checkpoint.settings import CheckpointSettings
-from megatron_snow.checkpoint.store import step_folder
+from megatron_snow.checkpoint.store import DESCRIPTION, read_description, step_folder
 from megatron_snow.parallel.settings import Layout
 from tests.training import ranks, small
 
 UNTIED = small.MODEL.model_copy(update={"tied": False})
 AT_STEP_3 = small.train(checkpoint=CheckpointSettings(every=Duration(amount=3, unit="steps"), keep=9))
+
+
+def reseal(folder: Path) -> None:
+    """Give a checkpoint that a test has changed checksums that agree with what it holds now."""
+    changed = read_description(folder).model_copy(update={"files": list_files(folder, besides=(DESCRIPTION,))})
+    (folder / DESCRIPTION).write_text(changed.model_copy(update={"sha256": changed.checksum()}).model_dump_json())
 
 
 @pytest.fixture(scope="session")

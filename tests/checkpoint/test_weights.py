@@ -10,7 +10,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.checkpoint.metadata import read_metadata
 from megatron_snow.checkpoint.weights import read_weights, weight_shapes
 from megatron_snow.model.settings import parameters
-from tests.checkpoint.conftest import UNTIED
+from tests.checkpoint.conftest import UNTIED, reseal
 from tests.training import ranks
 
 
@@ -46,21 +46,39 @@ def test_names_come_in_reading_order_with_whole_shapes(checkpoint: Path) -> None
 
 
 def test_truncated_and_missing_pieces_are_clear_errors(checkpoint: Path) -> None:
-    parts = sorted(checkpoint.glob("*.distcp"))
-    assert len(parts) == 4  # one a rank
-    parts[0].write_bytes(parts[0].read_bytes()[: parts[0].stat().st_size // 20])
+    weights, optimizer = sorted(checkpoint.glob("*_0.distcp")), sorted(checkpoint.glob("*_1.distcp"))
+    assert len(weights) == len(optimizer) == 4  # two a rank
+    optimizer[0].unlink()
+    assert len(list(read_weights(checkpoint))) == 6 * 4 + 3  # the optimizer's state is not read
+    weights[0].write_bytes(weights[0].read_bytes()[: weights[0].stat().st_size // 20])
     with pytest.raises(SnowError, match=r"__0_0\.distcp is (damaged or missing|cut short)"):
         list(read_weights(checkpoint))
-    parts[0].unlink()
+    weights[0].unlink()
     with pytest.raises(SnowError, match=r"__0_0\.distcp is damaged or missing"):
         list(read_weights(checkpoint))
 
 
-def test_a_weight_without_all_its_pieces_is_refused(checkpoint: Path) -> None:
+def test_a_flipped_bit_is_found(checkpoint: Path) -> None:
+    part = checkpoint / "__1_0.distcp"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(SnowError, match=r"__1_0\.distcp is damaged where .* checksum differs"):
+        list(read_weights(checkpoint))
+
+
+def test_pieces_that_do_not_make_up_a_weight_are_refused_whatever_the_checksums_say(checkpoint: Path) -> None:
     metadata = read_metadata(checkpoint)
     metadata.state_dict_metadata["decoder.layers.0.mlp.linear_fc1.weight"].chunks.pop()
     (checkpoint / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(SnowError, match=r"\.metadata (is not what was saved|has [0-9]+ bytes)"):
+        list(read_weights(checkpoint))
+    reseal(checkpoint)
     with pytest.raises(SnowError, match=r"linear_fc1\.weight hold 12288 of its 16384 numbers"):
+        list(read_weights(checkpoint))
+    (checkpoint / "__0_0.distcp").write_bytes(b"PK")
+    reseal(checkpoint)
+    with pytest.raises(SnowError, match=r"__0_0\.distcp is (damaged or missing|cut short)"):
         list(read_weights(checkpoint))
 
 

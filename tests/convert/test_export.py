@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from megatron_snow.artifacts.documents import Document, write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.checkpoint.metadata import read_metadata
+from megatron_snow.checkpoint.store import read_description
 from megatron_snow.convert import to_hugging_face
 from megatron_snow.tokens.settings import TokenizerSettings
 from megatron_snow.tokens.tokenizer import train_tokenizer
@@ -139,9 +140,10 @@ def test_missing_and_foreign_inputs(saved: Path, tokenizer: Path, tmp_path: Path
 def test_a_checkpoint_without_a_layer_is_refused(saved: Path, tokenizer: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(saved / "tied", damaged)
-    description = damaged / "checkpoints" / "step-00000007" / "checkpoint.json"
-    content = json.loads(description.read_text())
-    content["model"]["layers"] = 3
-    description.write_text(json.dumps(content))
+    folder = damaged / "checkpoints" / "step-00000007"
+    description = folder / "checkpoint.json"
+    changed = read_description(folder)
+    changed = changed.model_copy(update={"model": changed.model.model_copy(update={"layers": 3})})
+    description.write_text(changed.model_copy(update={"sha256": changed.checksum()}).model_dump_json())
     with pytest.raises(SnowError, match=r"lacks 9 of the model's tensors \(model.layers.2.self_attn.q_proj.weight among them\)"):
         to_hugging_face(damaged, tokenizer, tmp_path)

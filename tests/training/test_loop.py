@@ -40,7 +40,7 @@ def uninterrupted(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _after_a_checkpoint(work: Path) -> bool:
-    return len(read_rows(work / METRICS)) >= 5
+    return len(read_rows(work / METRICS)) >= 5 and latest(work) is not None  # written while training goes on
 
 
 def _in_a_save(work: Path) -> bool:
