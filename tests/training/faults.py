@@ -22,6 +22,7 @@ MODEL = ModelSettings(hidden=64, ffn=128, layers=2, heads=4, kv_heads=2, vocabul
 """Most of it embedding: a save takes as long as some steps, so that kills can hit it."""
 EVERY = 2  # steps between saves
 _FARTHEST = 4  # steps a run gets before it is killed
+_OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory")
 _LONGEST_SAVE = 0.08  # seconds after a save's begin within which it is hit; one takes 0.05 to 0.2 s
 
 
@@ -74,10 +75,7 @@ def uninterrupted_run(tokens: Path, work: Path, steps: int) -> None:
 
 def differences(one: Path, other: Path) -> list[str]:
     """In what two finished runs differ: any row but for its times, any byte of the last checkpoint."""
-    timeless = [
-        [{name: value for name, value in row.items() if name not in ("seconds", "tokens_per_second")} for row in read_rows(work / METRICS)]
-        for work in (one, other)
-    ]
+    timeless = [[{name: value for name, value in row.items() if name not in _OF_THE_MACHINE} for row in read_rows(work / METRICS)] for work in (one, other)]
     found = [f"step {a['step']}: {a} / {b}" for a, b in zip(*timeless, strict=False) if a != b]
     if len(timeless[0]) != len(timeless[1]):
         found.append(f"{len(timeless[0])} / {len(timeless[1])} rows")
