@@ -8,7 +8,8 @@ import torch
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.transformer_config import TransformerConfig
 
-from megatron_snow.model.settings import ModelSettings, Recompute
+from megatron_snow.model.loss_head import FusedLossModel
+from megatron_snow.model.settings import Loss, ModelSettings, Recompute
 from megatron_snow.parallel.backend import Backend, assert_sound
 from megatron_snow.parallel.groups import ends
 from megatron_snow.parallel.settings import Fp8Settings, Layout, Precision
@@ -49,7 +50,9 @@ def transformer_config(
     return config
 
 
-def build_chunks(config: TransformerConfig, model: ModelSettings, vocabulary: int, sequence: int, layout: Layout, backend: Backend) -> list[GPTModel]:
+def build_chunks(
+    config: TransformerConfig, model: ModelSettings, vocabulary: int, sequence: int, layout: Layout, backend: Backend, loss: Loss = "fused"
+) -> list[GPTModel]:
     """This rank's pieces of the model (several under interleaving), uninitialised, on the backend's device.
 
     ``vocabulary`` is the padded one, ``sequence`` the longest sequence in tokens.
@@ -58,7 +61,7 @@ def build_chunks(config: TransformerConfig, model: ModelSettings, vocabulary: in
     for piece in range(layout.virtual_pipeline or 1):
         vp_stage = piece if layout.virtual_pipeline else None
         first, last = ends(layout, vp_stage)
-        chunk = GPTModel(
+        chunk = (FusedLossModel if loss == "fused" else GPTModel)(
             config=config, transformer_layer_spec=backend.block_spec(config, vp_stage), vocab_size=vocabulary, max_sequence_length=sequence,
             pre_process=first, post_process=last, parallel_output=True, share_embeddings_and_output_weights=model.tied,
             position_embedding_type="rope", rotary_base=model.rope_theta, vp_stage=vp_stage,

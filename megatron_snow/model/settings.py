@@ -11,6 +11,8 @@ from megatron_snow.artifacts.settings import Settings
 Count = Annotated[int, Field(ge=1)]
 Recompute = Literal["none", "selective", "full"]
 """Which activations the backward pass computes again instead of keeping: none, the attention's, or whole layers."""
+Loss = Literal["fused", "megatron"]
+"""Whose loss head: ours, which never holds the logits, or megatron-core's own."""
 
 
 class ModelSettings(Settings):

@@ -80,7 +80,17 @@ def _memory(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
     processes = cluster.gpus if cluster else recipe.layout.processes(1)
     on_gpu = cluster is not None or has_cuda_driver()
     estimates = [
-        estimate_memory(recipe.model, vocabulary, phase, recipe.layout, train.precision, train.recompute, processes, "transformer_engine" if on_gpu else "cpu")
+        estimate_memory(
+            recipe.model,
+            vocabulary,
+            phase,
+            recipe.layout,
+            train.precision,
+            train.recompute,
+            processes,
+            "transformer_engine" if on_gpu else "cpu",
+            "fused" if train.loss == "fused" else "logits",
+        )  # fmt: skip
         for phase in train.phases.values()
     ]
     most = max(estimates, key=lambda estimate: estimate.total)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
+from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import OptimizerConfig
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.transformer.module import Float16Module
@@ -16,6 +17,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.model.build import build_chunks, transformer_config
+from megatron_snow.model.loss_head import FusedLossModel
 from megatron_snow.model.settings import ModelSettings
 from megatron_snow.parallel.backend import Backend
 from megatron_snow.parallel.groups import Place, on_last_stage, total
@@ -49,7 +51,7 @@ class Engine:
         self.phase, self.backend, self.place = phase, backend, place
         self.weight_decay = train.optimizer.weight_decay
         self.config = transformer_config(model, layout, backend, train.precision, train.recompute, train.fp8)
-        self.chunks = build_chunks(self.config, model, vocabulary, phase.sequence, layout, backend)
+        self.chunks = build_chunks(self.config, model, vocabulary, phase.sequence, layout, backend, train.loss)
         """The bare models, for initialisation and checkpoints."""
         overlap = backend.overlap and place.data * place.context > 1
         self.wrapped = _wrap(self.config, self.chunks, overlap)
@@ -116,7 +118,8 @@ class Engine:
         rows, columns = batches[0]["tokens"].shape
         iterators: Any = [iter(batches) for _ in self.wrapped] if several else iter(batches)
         reported = get_forward_backward_func()(
-            forward_step_func=partial(_forward, context=self.place.context), data_iterator=iterators, model=self.wrapped if several else self.wrapped[0],
+            forward_step_func=partial(_forward, context=self.place.context, micro_batches=len(batches)), data_iterator=iterators,
+            model=self.wrapped if several else self.wrapped[0],
             num_microbatches=len(batches), seq_length=columns * self.place.context, micro_batch_size=rows, forward_only=forward_only,
         )  # fmt: skip
         return sum(float(one["loss"]) for one in reported) / len(batches) if on_last_stage() else 0.0
@@ -145,10 +148,20 @@ def _optimizer_config(train: TrainSettings, phase: PhaseSettings, overlap: bool)
     )  # fmt: skip
 
 
-def _forward(batches: Iterator[Batch], model: Any, context: int) -> tuple[torch.Tensor, Callable]:
+def _fused(model: Any) -> bool:
+    """Whether a wrapped model has the fused loss."""
+    while not isinstance(model, GPTModel):
+        model = model.module
+    return isinstance(model, FusedLossModel)
+
+
+def _forward(batches: Iterator[Batch], model: Any, context: int, micro_batches: int) -> tuple[torch.Tensor, Callable]:
     """Megatron's forward step: the model's output, and what makes a loss of it on the last stage."""
     batch = next(batches)
-    output = model(batch["tokens"], batch["positions"], None, labels=batch["labels"], packed_seq_params=batch.get("packed"))
+    promised = {}
+    if model.training and _fused(model):  # a loss's gradient: its weight in the mean below, divided by the schedule
+        promised["expected_gradient"] = (batch["weights"] if "weights" in batch else 1 / batch["labels"].numel()) / micro_batches
+    output = model(batch["tokens"], batch["positions"], None, labels=batch["labels"], packed_seq_params=batch.get("packed"), **promised)
 
     def loss_of(losses: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         mean = (losses.float() * batch["weights"]).sum() if "weights" in batch else losses.float().mean()

@@ -58,7 +58,7 @@ class MemoryEstimate:
 
 def estimate_memory(
     model: ModelSettings, vocabulary: int, phase: PhaseSettings, layout: Layout, precision: Precision, recompute: Recompute, processes: int,
-    kernels: Kernels = "transformer_engine", head: Head = "logits",
+    kernels: Kernels = "transformer_engine", head: Head = "fused",
 ) -> MemoryEstimate:  # fmt: skip
     """The peak of training ``phase`` on ``processes`` ranks; ``vocabulary`` is the padded one.
 

@@ -14,7 +14,7 @@ from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Duration, Period, Seconds, Tokens
 from megatron_snow.blend.settings import FimSettings, MixtureSettings, Weight
 from megatron_snow.checkpoint.settings import CheckpointSettings
-from megatron_snow.model.settings import Recompute
+from megatron_snow.model.settings import Loss, Recompute
 from megatron_snow.parallel.settings import Fp8Settings, Precision
 from megatron_snow.training import ramp
 from megatron_snow.training.anomalies import AnomalySettings
@@ -244,6 +244,8 @@ class TrainSettings(Settings):
     """Counts where ``precision`` is fp8."""
     recompute: Annotated[Recompute, RUNTIME] = "none"
     """Which activations the backward pass computes again: ``none``, ``selective`` (attention) or ``full``."""
+    loss: Annotated[Loss, RUNTIME] = "fused"
+    """Whose loss head: ``fused`` never holds the logits, ``megatron`` is megatron-core's own; they agree to rounding."""
     checkpoint: Annotated[CheckpointSettings, RUNTIME] = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
     anomalies: AnomalySettings = AnomalySettings()
