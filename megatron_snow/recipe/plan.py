@@ -90,7 +90,7 @@ def _memory(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
             processes,
             "transformer_engine" if on_gpu else "cpu",
             "fused" if train.loss == "fused" else "logits",
-        )  # fmt: skip
+        )
         for phase in train.phases.values()
     ]
     most = max(estimates, key=lambda estimate: estimate.total)
