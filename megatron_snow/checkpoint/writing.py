@@ -53,15 +53,29 @@ class _Hashing(io.RawIOBase):
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()
         self._file, self.sha256, self.written = file, hashlib.sha256(), 0
+        self.refused: OSError | None = None  # torch.save makes a RuntimeError of it
 
     def write(self, data: Any) -> int:
         self.sha256.update(data)
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.refused = error
+            raise
         self.written += len(data)
         return len(data)
 
     def flush(self) -> None:
         self._file.flush()
+
+
+def _save(value: Any, out: _Hashing) -> None:
+    try:
+        torch.save(value, cast(IO[bytes], out))
+    except RuntimeError:
+        if out.refused is not None:
+            raise out.refused from None
+        raise
 
 
 def write_shards(folder: Path, name: str, shards: Iterable[Shard]) -> WrittenFile:
@@ -71,7 +85,7 @@ def write_shards(folder: Path, name: str, shards: Iterable[Shard]) -> WrittenFil
         out = _Hashing(file)
         for shard in shards:
             start = out.written
-            torch.save(shard.data.detach().cpu().clone(), cast(IO[bytes], out))  # a view would take the whole buffer with it
+            _save(shard.data.detach().cpu().clone(), out)  # a view would take the whole buffer with it
             pieces.append(
                 Piece(
                     name=shard.name, shape=shard.shape, dtype=str(shard.data.dtype).removeprefix("torch."), offset=shard.offset,
@@ -106,7 +120,7 @@ def write_metadata(folder: Path, files: Iterable[WrittenFile], common: dict[str,
         entries[name] = _write(folder / name, data)
     with (folder / "common.pt").open("wb") as handle:
         out = _Hashing(handle)
-        torch.save(common, cast(IO[bytes], out))
+        _save(common, out)
         handle.flush()
         os.fsync(handle.fileno())
     entries["common.pt"] = FileEntry(bytes=out.written, sha256=out.sha256.hexdigest())
