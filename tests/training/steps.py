@@ -56,6 +56,20 @@ class Document:
     cumulative_lengths: np.ndarray
 
 
+class Given:
+    """One sample of given documents, over and over."""
+
+    def __init__(self, tokens: np.ndarray, starts: np.ndarray) -> None:
+        """``starts``: cumulative lengths of the documents, from 0 to the sequence."""
+        self.document = Document(tokens, starts)
+
+    def __len__(self) -> int:
+        return 8
+
+    def sample(self, i: int) -> Document:
+        return self.document
+
+
 class Scattered:
     """Samples of several documents, some of one token, some as long as the sample; frequent tokens are soon learned."""
 

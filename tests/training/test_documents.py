@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from megatron_snow.parallel.settings import Layout
 from tests.training import ranks, small
-from tests.training.steps import SEQUENCE, VOCABULARY, Case, Document, engine_of
+from tests.training.steps import SEQUENCE, VOCABULARY, Case, Given, engine_of
 from tests.training.test_engine import MODEL, to_llama
 
 STARTS = np.array([0, 13, 14, 29, SEQUENCE])
@@ -21,19 +21,6 @@ FIRST = int(STARTS[1])
 TOKENS = np.random.default_rng(11).integers(0, small.VOCABULARY, SEQUENCE + 1)
 PERTURBED = np.concatenate([np.random.default_rng(12).integers(0, small.VOCABULARY, FIRST), TOKENS[FIRST:]])
 APART, CROSSING = Case(MODEL, apart=True), Case(MODEL)
-
-
-class Given:
-    """The one sample, over and over."""
-
-    def __init__(self, tokens: np.ndarray) -> None:
-        self.tokens = tokens
-
-    def __len__(self) -> int:
-        return 8
-
-    def sample(self, i: int) -> Document:
-        return Document(self.tokens, STARTS)
 
 
 class Seen(NamedTuple):
@@ -52,7 +39,7 @@ def _batch(case: Case, tokens: np.ndarray, backend: Any, place: Any) -> tuple[di
     from megatron_snow.parallel.packing import pack
     from megatron_snow.training.batches import Batches
 
-    [batch] = Batches(Given(tokens), range, 1, small.VOCABULARY, place, backend, case.apart).step(place.data)
+    [batch] = Batches(Given(tokens, STARTS), range, 1, small.VOCABULARY, place, backend, case.apart).step(place.data)
     [packing] = pack([[STARTS if case.apart else STARTS[[0, -1]]]], place.context, place.tensor)
     return batch, torch.from_numpy(packing.source[packing.part(place.context, place.context_rank)])
 

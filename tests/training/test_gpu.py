@@ -22,7 +22,7 @@ from megatron_snow.training.records import METRICS, read_rows
 from megatron_snow.training.settings import OptimizerSettings
 from tests.gpu import needs_gpu, needs_transformer_engine
 from tests.training import small
-from tests.training.steps import Document
+from tests.training.steps import Given
 
 MODEL = ModelSettings(hidden=512, ffn=1024, layers=4, heads=8, kv_heads=4, tied=False)
 VOCABULARY, SEQUENCE, STEPS = 1024, 512, 10
@@ -129,19 +129,6 @@ STARTS = np.array([0, 200, 201, 350, SEQUENCE])
 """Documents of 200, 1, 149 and 162 tokens."""
 
 
-class Given:
-    """One sample of four documents."""
-
-    def __init__(self, tokens: np.ndarray) -> None:
-        self.tokens = tokens
-
-    def __len__(self) -> int:
-        return 8
-
-    def sample(self, i: int) -> Document:
-        return Document(self.tokens, STARTS)
-
-
 @needs_transformer_engine
 def test_packed_documents_are_kept_apart_by_transformer_engine(joined: tuple[Any, Any]) -> None:
     """Perturbing the first leaves the others' logits as they are; each is what Hugging Face makes of it alone."""
@@ -152,7 +139,7 @@ def test_packed_documents_are_kept_apart_by_transformer_engine(joined: tuple[Any
     perturbed = np.concatenate([(tokens[: STARTS[1]] + 7) % VOCABULARY, tokens[STARTS[1] :]])
     seen = []
     for given in (tokens, perturbed):
-        [batch] = Batches(Given(given), range, 1, VOCABULARY, joined[1], joined[0], apart=True).step(1)
+        [batch] = Batches(Given(given, STARTS), range, 1, VOCABULARY, joined[1], joined[0], apart=True).step(1)
         with torch.no_grad():
             seen.append(engine.chunks[0](batch["tokens"], batch["positions"], None, packed_seq_params=batch["packed"])[0].float())
     assert not torch.equal(seen[0][: STARTS[1]], seen[1][: STARTS[1]])
