@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.metadata
 import json
 import os
 import statistics
@@ -233,7 +234,9 @@ def main() -> int:
         if any((name == "plain") == (kind == "plain") for name in arguments.only):
             subprocess.run([sys.executable, "-W", "ignore", __file__, *sys.argv[1:], "--child", kind, "--out", str(arguments.out)], check=False)
     rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.steps} steps of {STEP_TOKENS:,} tokens, MFU of the dense bf16 peak")
+    core = importlib.metadata.version("megatron-core")
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, megatron-core {core}")
+    print(f"{arguments.steps} steps of {STEP_TOKENS:,} tokens, MFU of the dense bf16 peak")
     print(table(rows))
     return int(len(rows) < len(arguments.only) * len(arguments.sequence) or any("error" in row for row in rows))
 

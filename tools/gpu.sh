@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # make gpu WHEELS=FOLDER: everything that needs a CUDA device, in one command, without a network.
-#   tools/gpu.sh WHEELS [tests] [loss] [training] [-- ARGUMENTS OF bench/gpu_training.py]
+#   tools/gpu.sh WHEELS [tests] [loss] [training] [next] [-- ARGUMENTS OF bench/gpu_training.py]
 # WHEELS holds what the machine's Python lacks (tools/gpu_wheels.sh gathers it): wheels, and te-*.tar.xz, a built Transformer
 # Engine, where there is no wheel of it. It all goes into build/gpu-site; nothing is installed into the machine's Python.
+# WHEELS/next may hold a newer megatron-core: `next` trains on it for comparison.
 # Without WHEELS the Python must have it all. Each part may fail; the others run, and the exit code says so.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -12,7 +13,10 @@ wheels=${1:-}; shift || true
 parts=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do parts+=("$1"); shift; done
 [ $# -gt 0 ] && shift
-[ ${#parts[@]} -gt 0 ] || parts=(tests loss training)
+if [ ${#parts[@]} -eq 0 ]; then
+    parts=(tests loss training)
+    [ ! -d "$wheels/next" ] || parts+=(next)
+fi
 
 failed=()
 part() { # NAME SECONDS COMMAND...
@@ -44,7 +48,9 @@ for name in "${parts[@]}"; do
                part tests 240 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider --show-capture=no --tb=short --durations=8 "${files[@]}" ;;
         loss) part loss 200 "$PYTHON" -W ignore bench/fused_loss_h100.py ;;
         training) part training 420 "$PYTHON" -W ignore bench/gpu_training.py "$@" ;;
-        *) echo "error: $name is none of tests, loss, training" >&2; exit 2 ;;
+        next) "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target build/gpu-next "$wheels"/next/*.whl
+              part next 90 env PYTHONPATH="$PWD:$PWD/build/gpu-next:$PWD/build/gpu-site" "$PYTHON" -W ignore bench/gpu_training.py --only bf16 --sequence 4096 ;;
+        *) echo "error: $name is none of tests, loss, training, next" >&2; exit 2 ;;
     esac
 done
 printf '\n%d s in all; ' "$SECONDS"
