@@ -33,6 +33,10 @@ class Logged:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __getattr__(self, name: str) -> Any:
+        """What a run asks of the dataset besides samples: counts and passes."""
+        return getattr(self.samples, name)
+
     def sample(self, i: int) -> Any:
         sample = self.samples.sample(i)
         self.log.append((i, hashlib.sha256(sample.tokens.tobytes()).hexdigest()))
@@ -53,9 +57,9 @@ def logged_run(rank: int, world: int, rendezvous: str, run: Any, last: int | Non
     def watched(*arguments: Any) -> Logged:
         return Logged(phase_samples(*arguments), log, stop, last)
 
-    def placed(spec: Any, backend: Any, place: Any, stop: Any) -> int:
+    def placed(spec: Any, backend: Any, place: Any, *others: Any) -> int:
         replica.append(place.data_rank)
-        return run_phase(spec, backend, place, stop)
+        return run_phase(spec, backend, place, *others)
 
     run_phase = loop.run_phase
     with mock.patch.object(loop, "phase_samples", watched), mock.patch.object(loop, "run_phase", placed):
