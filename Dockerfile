@@ -30,5 +30,5 @@ COPY csrc csrc
 COPY megatron_snow megatron_snow
 RUN pip install --constraint constraints.txt --no-build-isolation '.[tools,fast]' && snow --help >/dev/null
 
-WORKDIR /work
+WORKDIR /recipes
 CMD ["snow", "doctor"]
