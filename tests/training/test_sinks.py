@@ -13,7 +13,7 @@ from megatron_snow.training.sinks import EVENTS, TensorBoard, Wandb, check_insta
 from megatron_snow.training.watch_settings import WandbSettings, WatchSettings
 
 needs_tensorboard = pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed (extra watch)")
-needs_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed (extra watch)")
+needs_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed (extra wandb)")
 
 
 def events(folder: Path) -> Iterator[Any]:
