@@ -86,11 +86,19 @@ class Heartbeat:
             verdict = self._read(_VERDICT)
             if verdict is not None and verdict != self._old_verdict:
                 self._end(verdict)
-            own = (self._count, self._progress, self._where)
             seen = {rank: _parse(self._read(self._name(rank))) for rank in watched}
-            if message := table.look({self._rank: own, **seen}, now):
-                write_atomically(self._folder / _VERDICT, message.encode())
+            if self._rank == 0:  # only rank 0 sees who is behind when nothing moves
+                seen[0] = (self._count, self._progress, self._where)
+            if message := table.look(seen, now, standstill=self._rank == 0):
+                self._tell(message)
                 self._end(message)
+
+    def _tell(self, message: str) -> None:
+        """Leave the message for the others. Two ranks may come to it at once: each writes a file of its own, the later one stays."""
+        own = self._folder / f"{_VERDICT}-{self._rank}"
+        with suppress(OSError):  # a full disk, or rank 0 has cleared the folder away: this rank must end all the same
+            write_atomically(own, message.encode())
+            os.replace(own, self._folder / _VERDICT)
 
 
 Beat = tuple[int, int, str]
@@ -116,8 +124,8 @@ class _Table:
         self._alive: dict[int, float] = {}
         self._moved = now
 
-    def look(self, beats: dict[int, Beat | None], now: float) -> str | None:
-        """Take in the latest beats; what is wrong, if something is."""
+    def look(self, beats: dict[int, Beat | None], now: float, standstill: bool = True) -> str | None:
+        """Take in the latest beats; what is wrong, if something is: a silent rank, and a ``standstill`` of all where that is asked for."""
         silent, left = [], []
         for rank, beat in beats.items():
             before = self._last.get(rank)
@@ -132,7 +140,7 @@ class _Table:
                 silent.append(rank)
         if silent:
             return f"{_named(silent)} not answered for {self._limit:g} s ({'; '.join(self._place(rank) for rank in silent)}): frozen, or its machine is gone"
-        if left or now - self._moved <= self._limit:
+        if not standstill or left or now - self._moved <= self._limit:
             return None
         least = min(beat[1] for beat in self._last.values())
         behind = [rank for rank, beat in self._last.items() if beat[1] == least]

@@ -94,3 +94,8 @@ def test_a_rank_that_only_breathes_does_not_hide_a_standstill() -> None:
     found = looks(*({0: (n, 5, "step 5: training"), 1: (n, 5, "step 5: training")} for n in range(9)))
     assert found[:4] == [None] * 4
     assert found[4] == "nothing moved for 3 s: all ranks wait (rank 0 was last at step 5: training; rank 1 was last at step 5: training)"
+
+
+def test_only_the_rank_that_sees_all_judges_a_standstill() -> None:
+    table = _Table(3.0, 0.0)
+    assert [table.look({0: (n, 5, "step 5: training")}, n + 1.0, standstill=False) for n in range(9)] == [None] * 9
