@@ -24,6 +24,8 @@ from megatron_snow.artifacts.progress import say, track
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.benchmarks.humaneval import load_humaneval
+from megatron_snow.corpus.dropped import NAME as DROPPED
+from megatron_snow.corpus.dropped import joined, write_dropped
 from megatron_snow.corpus.folder import folder_fingerprint
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.installed import distributions_fingerprint, stdlib_fingerprint
@@ -33,6 +35,7 @@ from megatron_snow.corpus.sampling import hash_order
 from megatron_snow.corpus.settings import CorpusSettings, DistributionsSource, StdlibSource
 from megatron_snow.corpus.split import choose_heldout
 from megatron_snow.corpus.spool import Entry, SpoolReader, read_index
+from megatron_snow.corpus.takedown import read_take_down
 
 if TYPE_CHECKING:  # numpy and datatrove load with the run: this module is imported by every command
     from megatron_snow.corpus.decontamination import Detector
@@ -60,8 +63,9 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     """Build the corpus below ``work``; goes on where a killed run with the same settings stopped. Returns counts.
 
     Writes ``standard/*.jsonl.zst`` and ``heldout/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language and
-    repository, files of a repository in seeded random order) and ``summary.json``: ``in``, ``kept``, ``drops`` (reason ->
-    language -> count), ``examples`` (reason -> id and snippet), ``standard`` and ``heldout`` (documents, bytes,
+    repository, files of a repository in seeded random order), ``dropped.jsonl.zst`` (every drop by name, ``corpus.dropped``) and
+    ``summary.json``: ``in``, ``kept``, ``drops`` (reason -> language -> count), ``examples`` (reason -> id and snippet),
+    ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
     reading), ``decontamination`` (items sought, ignored, found), ``near_duplicates`` (clusters, largest).
 
@@ -73,6 +77,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     stages = work / "stages"
     if not summary_file.exists():
         check_languages(settings.languages)
+        read_take_down(settings.take_down)  # a list that cannot be read is said before hours of listing
         detector = Detector(items(load_humaneval(settings.decontamination.humaneval)), settings.decontamination.min_characters)
         listing = make_listing(settings, seed, stages / "listing")
         funnel = _filter(settings, detector, listing, stages)
@@ -94,7 +99,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
     spool.mkdir(parents=True, exist_ok=True)
     shared = Funnel()
     steps = [
-        ReadStep(stages / "listing", settings.max_file_bytes, shared),
+        ReadStep(stages / "listing", settings.max_file_bytes, shared, read_take_down(settings.take_down)),
         LanguageStep(settings, shared),
         NotebookStep(settings, shared),
         RulesStep(settings, shared),
@@ -131,6 +136,7 @@ def _finish(settings: CorpusSettings, seed: int, work: Path, listing: Listing, f
         for name, entries in sides.items():
             shutil.rmtree(work / name, ignore_errors=True)  # of a killed run
             write_documents(work / name, _documents(track(entries, f"writing {name}", unit="files"), reader))
+    write_dropped(work / DROPPED, joined([spool / f"{task:05d}.dropped.jsonl.zst" for task in range(listing["tasks"])], funnel.dropped_rows))
     licenses = Counter(entry.license or "none stated" for entry in kept)
     return (
         funnel.summary()
@@ -152,7 +158,7 @@ def _unique(settings: CorpusSettings, spool: Path, tasks: int, reader: SpoolRead
     entries = [entries[index] for index in order]
     exact = exact_duplicates(entries)
     for index, keeper in exact.items():
-        funnel.drop("exact duplicate", entries[index].language, entries[index].id, f"same as {entries[keeper].id}")
+        funnel.drop("exact duplicate", entries[index].language, entries[index].id, f"same as {entries[keeper].id}", of=entries[keeper].id)
     remaining = [index for index in range(len(entries)) if index not in exact]
     bands = bands[order][remaining]
     entries = [entries[index] for index in remaining]
@@ -160,7 +166,9 @@ def _unique(settings: CorpusSettings, spool: Path, tasks: int, reader: SpoolRead
     remembered = _Remembered(lambda index: shingler.shingles(reader.text(entries[index])))
     near = near_duplicates(bands, lambda a, b: jaccard(remembered(a), remembered(b)), settings.near_duplicates)
     for index, keeper in near.items():
-        funnel.drop("near duplicate", entries[index].language, entries[index].id, f"near {entries[keeper].id}\n{reader.text(entries[index])}")
+        funnel.drop(
+            "near duplicate", entries[index].language, entries[index].id, f"near {entries[keeper].id}\n{reader.text(entries[index])}", of=entries[keeper].id
+        )
     sizes = Counter(near.values())
     largest = [{"kept": entries[keeper].id, "dropped": count} for keeper, count in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:10]]
     return [entry for index, entry in enumerate(entries) if index not in near], {"clusters": len(sizes), "dropped": len(near), "largest": largest}

@@ -9,6 +9,8 @@ import hashlib
 from collections import Counter
 from typing import Any
 
+from megatron_snow.corpus.dropped import Dropped
+
 EXAMPLES = 4  # of each reason (ours: enough to judge a rule by in the report)
 SNIPPET = 240  # characters of an example's text (ours)
 
@@ -21,13 +23,16 @@ class Funnel:
         self.drops: dict[str, Counter[str]] = {}
         self.matches: Counter[str] = Counter()
         self._examples: dict[str, list[tuple[str, str, str]]] = {}
+        self.dropped_rows: list[Dropped] = []
+        """Every drop of this funnel by name; what ``add`` brings is not in it."""
 
     def enter(self) -> None:
         """One document, or row that should have been one, was read."""
         self.documents_in += 1
 
-    def drop(self, reason: str, language: str, identifier: str, text: str = "") -> None:
-        """One document is dropped for ``reason``; ``text`` shows why (the document, or what was wrong with it)."""
+    def drop(self, reason: str, language: str, identifier: str, text: str = "", of: str = "") -> None:
+        """One document is dropped for ``reason``; ``text`` shows why (the document, or what was wrong with it). ``of``: which stays for it."""
+        self.dropped_rows.append(Dropped(id=identifier.encode(errors="replace").decode(), reason=reason, language=language or "unknown", of=of))
         self.drops.setdefault(reason, Counter())[language or "unknown"] += 1
         mark = hashlib.sha256(f"{reason}\0{identifier}".encode(errors="replace")).hexdigest()
         self._keep_examples(reason, [(mark, identifier, text[:SNIPPET])])

@@ -120,6 +120,8 @@ class CorpusSettings(Settings):
     rules: RuleSettings = RuleSettings()
     near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
     decontamination: DecontaminationSettings = DecontaminationSettings()
+    take_down: Annotated[Path | None, RUNTIME] = None
+    """A file of repository names, one a line, whose files are dropped unread (``corpus.takedown``). Its names decide the result, not its place."""
     heldout_fraction: float = Field(default=0.005, gt=0, lt=0.5)  # ours: bits per byte wants megabytes a language, not a share
     """Share of repositories kept out of every tier, by hash of their name; see ``corpus.split``."""
     workers: Annotated[int, RUNTIME] = Field(default=0, ge=0)

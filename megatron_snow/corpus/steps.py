@@ -20,6 +20,7 @@ from loguru import logger
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.corpus import language
 from megatron_snow.corpus.decontamination import Detector
+from megatron_snow.corpus.dropped import write_dropped
 from megatron_snow.corpus.folder import Broken, read_rows
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.listing import FileItem, RowsItem, read_task
@@ -28,6 +29,7 @@ from megatron_snow.corpus.rules import broken_rule
 from megatron_snow.corpus.settings import CorpusSettings
 from megatron_snow.corpus.shingles import Shingler, band_keys
 from megatron_snow.corpus.spool import Entry, SpoolWriter, write_index
+from megatron_snow.corpus.takedown import REASON as TAKEN_DOWN
 
 _BATCH = 256  # documents whose signatures are made in one call (ours: bounds memory to some tens of MB)
 FAILED = "failed in "  # begins the drop reason of a document on which a step raised
@@ -39,9 +41,10 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
     type = "READER"
     name = "corpus"
 
-    def __init__(self, folder: Path, max_bytes: int, funnel: Funnel) -> None:
+    def __init__(self, folder: Path, max_bytes: int, funnel: Funnel, taken_down: frozenset[str] = frozenset()) -> None:
+        """``taken_down``: repositories whose files are dropped unread."""
         super().__init__()
-        self.folder, self.max_bytes, self.funnel = folder, max_bytes, funnel
+        self.folder, self.max_bytes, self.funnel, self.taken_down = folder, max_bytes, funnel, taken_down
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Read the items of task ``rank``."""
@@ -52,6 +55,9 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
         self.funnel.enter()
         metadata = {"source": item["source"], "repository": item["repository"], "path": item["path"], "license": item["license"], "stars": None}
         identifier = f"{item['source']}/{item['repository']}/{item['path']}"
+        if item["repository"] in self.taken_down:
+            self.funnel.drop(TAKEN_DOWN, item["hint"], identifier)
+            return
         try:
             content = Path(item["location"]).read_bytes()
         except OSError as error:
@@ -67,6 +73,9 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
             self.funnel.enter()
             if isinstance(row, Broken):
                 self.funnel.drop(row.reason, "", f"{item['source']}/{Path(item['location']).name}:{number}", row.detail)
+                continue
+            if row.repository in self.taken_down:
+                self.funnel.drop(TAKEN_DOWN, "", f"{item['source']}/{row.repository}/{row.path}")
                 continue
             metadata = {"source": item["source"], "repository": row.repository, "path": row.path, "license": row.license, "stars": row.stars}
             yield from self._document(f"{item['source']}/{row.repository}/{row.path}", row.text.encode(), metadata, "")
@@ -184,7 +193,7 @@ class DecontaminationStep(JudgeStep):
 
 
 class SpoolStep(PipelineStep):  # type: ignore[misc]
-    """Writes what is kept, its index, its MinHash bands and the task's funnel; the funnel's file is written last."""
+    """Writes what is kept, its index, its MinHash bands, the names of what is dropped and the task's funnel; the funnel's file is written last."""
 
     type = "WRITER"
     name = "spool"
@@ -213,6 +222,7 @@ class SpoolStep(PipelineStep):  # type: ignore[misc]
                     sets = []
         bands.append(band_keys(sets, self.settings.near_duplicates))
         np.save(self.folder / f"{rank:05d}.bands.npy", np.concatenate(bands), allow_pickle=False)
+        write_dropped(self.folder / f"{rank:05d}.dropped.jsonl.zst", self.funnel.dropped_rows)
         write_index(self.folder / f"{rank:05d}.index.jsonl", entries)
         write_atomically(self.folder / f"{rank:05d}.funnel.json", orjson.dumps(self.funnel.dump()))
         yield from ()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.benchmarks.humaneval import load_humaneval
 from megatron_snow.corpus import build, source_fingerprint
+from megatron_snow.corpus.dropped import NAME as DROPPED
+from megatron_snow.corpus.dropped import read_dropped
 from megatron_snow.corpus.settings import CorpusSettings, FolderSource, StdlibSource
 from megatron_snow.corpus.shingles import Shingler, jaccard
 
@@ -95,7 +98,7 @@ def test_every_planted_row_goes_for_its_reason(built: tuple[dict, Path]) -> None
     assert sum(summary["decontamination"]["found"].values()) == 2 and all("HumanEval/1 " in item for item in summary["decontamination"]["found"])
     assert summary["examples"]["exact duplicate"] == [{"id": "stack/owner/r3/copy.py", "snippet": "same as stack/owner/r4/m0.py"}]
     assert summary["examples"]["near duplicate"][0]["snippet"].startswith("near stack/owner/r6/m1.py\n")
-    assert sorted(p.name for p in work.iterdir()) == ["heldout", "standard", "summary.json"]
+    assert sorted(p.name for p in work.iterdir()) == ["dropped.jsonl.zst", "heldout", "standard", "summary.json"]
 
 
 def test_documents_are_whole_unique_and_in_order(built: tuple[dict, Path]) -> None:
@@ -135,7 +138,9 @@ def test_the_result_does_not_depend_on_how_rows_are_dealt_into_files(built: tupl
     settings = CorpusSettings(sources=(write_rows(tmp_path / "rows", planted()[::-1], 1),), heldout_fraction=0.15, workers=1)
     build(settings, 1, tmp_path / "work")
     ours, theirs = hashes(tmp_path / "work"), hashes(work)
-    assert {n: h for n, h in ours.items() if n != "summary.json"} == {n: h for n, h in theirs.items() if n != "summary.json"}
+    told = {"summary.json", DROPPED}  # they name the rows that could not be read by their files
+    assert {n: h for n, h in ours.items() if n not in told} == {n: h for n, h in theirs.items() if n not in told}
+    assert Counter(r["reason"] for r in read_dropped(tmp_path / "work" / DROPPED)) == Counter(r["reason"] for r in read_dropped(work / DROPPED))
 
 
 def test_a_finished_run_is_not_redone_and_its_leavings_go(built: tuple[dict, Path]) -> None:
