@@ -55,8 +55,8 @@ def test_reads_plain_and_compressed_files_and_folders(tmp_path: Path) -> None:
         (b"", "holds no problem"),
         (b"{not json", "line 1: not JSON"),
         (json.dumps({k: v for k, v in ROW.items() if k != "test"}).encode(), "no text in test"),
-        (b"[1]", "no text in task_id"),
-        (b"\xff\xfe", "cannot read HumanEval"),
+        (b"[1]", "not an object"),
+        (b"\xff\xfe", "cannot read the benchmark file"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:

@@ -57,7 +57,7 @@ def test_no_model_no_tokenizer_no_corpus(model: Path, corpus: Path, tmp_path: Pa
         file.unlink()
     with pytest.raises(SnowError, match="cannot load the model in"):
         evaluate(SETTINGS, 1, bare, corpus, tmp_path)
-    with pytest.raises(SnowError, match="cannot read HumanEval"):
+    with pytest.raises(SnowError, match="there is no benchmark file"):
         evaluate(SETTINGS.model_copy(update={"problems": str(tmp_path / "none.jsonl")}), 1, model, corpus, tmp_path)
 
 
