@@ -1,6 +1,6 @@
 """The corpus arrow: raw code -> standard tier and held-out set.
 
-    list and sample -> [datatrove, parallel] read, language, notebooks, rules, decontaminate, sign
+    list and sample -> [datatrove, parallel] read, language, notebooks, rules, decontaminate, redact, sign
                     -> exact and near-duplicates -> held-out split by repository -> sort and write
 
 Filters come first because they are cheap and parallel; duplicates are removed over the whole corpus before the split, so
@@ -67,7 +67,8 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     ``summary.json``: ``in``, ``kept``, ``drops`` (reason -> language -> count), ``examples`` (reason -> id and snippet),
     ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
-    reading), ``decontamination`` (items sought, ignored, found), ``near_duplicates`` (clusters, largest).
+    reading), ``decontamination`` (items sought, ignored, found), ``near_duplicates`` (clusters, largest),
+    ``redactions`` (placeholder -> language -> how many), ``redacted_kinds`` (what was found -> how many).
 
     Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
     """
@@ -93,17 +94,22 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
 def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stages: Path) -> Funnel:
     """The parallel stage; returns the funnel of all tasks."""
     from megatron_snow.corpus.engine import run_steps
-    from megatron_snow.corpus.steps import FAILED, DecontaminationStep, LanguageStep, NotebookStep, ReadStep, RulesStep, SpoolStep
+    from megatron_snow.corpus.redaction import Redactor
+    from megatron_snow.corpus.secrets import scanner
+    from megatron_snow.corpus.steps import FAILED, DecontaminationStep, LanguageStep, NotebookStep, ReadStep, RedactionStep, RulesStep, SpoolStep
 
     spool = stages / "spool"
     spool.mkdir(parents=True, exist_ok=True)
-    shared = Funnel()
+    scanner()  # compiles its rules for all workers
+    redactor = Redactor(settings.redaction)
+    shared = Funnel(redactor.shown)
     steps = [
         ReadStep(stages / "listing", settings.max_file_bytes, shared, read_take_down(settings.take_down)),
         LanguageStep(settings, shared),
         NotebookStep(settings, shared),
         RulesStep(settings, shared),
         DecontaminationStep(settings, detector, shared),
+        RedactionStep(settings, redactor, shared),
         SpoolStep(spool, settings, shared),
     ]
     run_steps(steps, listing["tasks"], settings.workers, stages / "filter-logs", "filtering")

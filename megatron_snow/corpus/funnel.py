@@ -1,12 +1,14 @@
 """What came in, what was dropped and why: counted per reason and language, with a few examples of each.
 
 Examples are those with the smallest hash of (reason, id): a sample that does not depend on who saw which document first.
+They are redacted when they are taken, so that nothing a filter dropped shows its secrets in a summary.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from megatron_snow.corpus.dropped import Dropped
@@ -18,10 +20,14 @@ SNIPPET = 240  # characters of an example's text (ours)
 class Funnel:
     """Counters of one task; tasks' funnels add up to the same numbers and examples in any order."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Callable[[str], str] = str) -> None:
+        """``shown``: what makes a text fit to be shown (``redaction.Redactor.shown``); with ``add`` alone none is needed."""
+        self.shown = shown
         self.documents_in = 0
         self.drops: dict[str, Counter[str]] = {}
         self.matches: Counter[str] = Counter()
+        self.redactions: dict[str, Counter[str]] = {}
+        self.redacted_kinds: Counter[str] = Counter()
         self._examples: dict[str, list[tuple[str, str, str]]] = {}
         self.dropped_rows: list[Dropped] = []
         """Every drop of this funnel by name; what ``add`` brings is not in it."""
@@ -35,16 +41,27 @@ class Funnel:
         self.dropped_rows.append(Dropped(id=identifier.encode(errors="replace").decode(), reason=reason, language=language or "unknown", of=of))
         self.drops.setdefault(reason, Counter())[language or "unknown"] += 1
         mark = hashlib.sha256(f"{reason}\0{identifier}".encode(errors="replace")).hexdigest()
-        self._keep_examples(reason, [(mark, identifier, text[:SNIPPET])])
+        kept = self._examples.get(reason, [])
+        if len(kept) < EXAMPLES or (mark, identifier) < kept[-1][:2]:
+            self._keep_examples(reason, [(mark, self.shown(identifier), self.shown(text)[:SNIPPET])])
 
     def match(self, item: str) -> None:
         """A benchmark's ``item`` was found in a document."""
         self.matches[item] += 1
 
+    def redact(self, language: str, found: Counter[tuple[str, str]]) -> None:
+        """Placeholders were put into a document; ``found``: (placeholder, kind) -> how many."""
+        for (placeholder, kind), count in found.items():
+            self.redactions.setdefault(placeholder, Counter())[language or "unknown"] += count
+            self.redacted_kinds[kind] += count
+
     def add(self, other: dict[str, Any]) -> None:
         """Add what another funnel's ``dump`` holds."""
         self.documents_in += other["in"]
         self.matches.update(other["matches"])
+        self.redacted_kinds.update(other["redacted_kinds"])
+        for placeholder, languages in other["redactions"].items():
+            self.redactions.setdefault(placeholder, Counter()).update(languages)
         for reason, languages in other["drops"].items():
             self.drops.setdefault(reason, Counter()).update(languages)
             self._keep_examples(reason, [(mark, identifier, text) for mark, identifier, text in other["examples"].get(reason, [])])
@@ -52,7 +69,15 @@ class Funnel:
     def dump(self) -> dict[str, Any]:
         """Everything, JSON-able, for ``add``."""
         drops = {reason: dict(counts) for reason, counts in self.drops.items()}
-        return {"in": self.documents_in, "drops": drops, "examples": self._examples, "matches": dict(self.matches)}
+        redactions = {placeholder: dict(counts) for placeholder, counts in self.redactions.items()}
+        return {
+            "in": self.documents_in,
+            "drops": drops,
+            "examples": self._examples,
+            "matches": dict(self.matches),
+            "redactions": redactions,
+            "redacted_kinds": dict(self.redacted_kinds),
+        }
 
     @property
     def dropped(self) -> int:
@@ -66,6 +91,8 @@ class Funnel:
             "kept": self.documents_in - self.dropped,
             "drops": {reason: dict(sorted(counts.items())) for reason, counts in sorted(self.drops.items())},
             "examples": {reason: [{"id": identifier, "snippet": text} for _, identifier, text in shown] for reason, shown in sorted(self._examples.items())},
+            "redactions": {placeholder: dict(sorted(counts.items())) for placeholder, counts in sorted(self.redactions.items())},
+            "redacted_kinds": dict(self.redacted_kinds.most_common()),
         }
 
     def _keep_examples(self, reason: str, more: list[tuple[str, str, str]]) -> None:

@@ -81,6 +81,25 @@ class RuleSettings(Settings):
     drop_vendored: bool = True  # ours: linguist's vendored paths are copies of other repositories' code
 
 
+Treatment = Literal["off", "redact", "drop"]
+
+
+class RedactionSettings(Settings):
+    """Credentials and personal data in documents that passed the filters: each kind left alone, replaced by a placeholder, or the document dropped.
+
+    What is found and what is spared: ``corpus.secrets`` and ``corpus.personal``.
+    """
+
+    secrets: Treatment = "redact"  # StarCoder (arXiv 2305.06161), section 4: keys, passwords, e-mail and IP addresses and names are replaced
+    """API keys, tokens, private keys, passwords in URLs: ``<KEY>``, ``<PASSWORD>``."""
+    email_addresses: Treatment = "redact"
+    """``<EMAIL>``."""
+    ip_addresses: Treatment = "redact"
+    """Public IPv4 and IPv6 addresses: ``<IP_ADDRESS>``."""
+    user_names: Treatment = "redact"
+    """Of home folders, ``TODO(name)``, ``@author`` lines, and handles that are thanked: ``<NAME>``."""
+
+
 class NearDuplicateSettings(Settings):
     """MinHash over word n-grams, banded (StarCoder2, section 3.1 "near-deduplication"; constants as in BigCode's public script)."""
 
@@ -118,6 +137,7 @@ class CorpusSettings(Settings):
     """Lower-case name endings never read (StarCoder2 excluded 130 after looking at them, its appendix A.1)."""
     max_file_bytes: Bytes = 10_000_000  # StarCoder2, section 2.1: files under 10 MB (compressed there)
     rules: RuleSettings = RuleSettings()
+    redaction: RedactionSettings = RedactionSettings()
     near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
     decontamination: DecontaminationSettings = DecontaminationSettings()
     take_down: Annotated[Path | None, RUNTIME] = None

@@ -1,4 +1,4 @@
-"""The filtering stage as datatrove steps: read, language, notebooks, rules, decontamination, spool.
+"""The filtering stage as datatrove steps: read, language, notebooks, rules, decontamination, redaction, spool.
 
 A step that drops a document counts it in the task's funnel. A document on which a step fails is dropped too, with the
 error as its reason: one file nobody foresaw must not cost the run (datatrove stops its pool at the first exception).
@@ -6,6 +6,7 @@ error as its reason: one file nobody foresaw must not cost the run (datatrove st
 
 from __future__ import annotations
 
+import traceback
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -25,6 +26,7 @@ from megatron_snow.corpus.folder import Broken, read_rows
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.listing import FileItem, RowsItem, read_task
 from megatron_snow.corpus.notebooks import NotebookError, notebook_to_script
+from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.corpus.rules import broken_rule
 from megatron_snow.corpus.settings import CorpusSettings
 from megatron_snow.corpus.shingles import Shingler, band_keys
@@ -121,7 +123,9 @@ class JudgeStep(PipelineStep):  # type: ignore[misc]
             try:
                 reason, shown = self.judge(document), document.text
             except Exception as error:
-                logger.exception(f"{document.id}: quarantined")
+                # Without values: loguru's own traceback shows variables, and with them the document's secrets.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                logger.error(f"{self.funnel.shown(document.id)}: quarantined, {type(error).__name__} at\n{where}")
                 reason, shown = f"{FAILED}{self.name}", f"{type(error).__name__}: {error}"
             if reason is None:
                 yield document
@@ -190,6 +194,28 @@ class DecontaminationStep(JudgeStep):
         self.funnel.match(f"{found.problem} {found.what}")
         document.text = f"[{found.problem} {found.what}]\n{document.text}"
         return "contaminated"
+
+
+class RedactionStep(JudgeStep):
+    """Replaces credentials and personal data by placeholders, in the path too; runs last, on what every filter kept."""
+
+    name = "redaction"
+
+    def __init__(self, settings: CorpusSettings, redactor: Redactor, funnel: Funnel) -> None:
+        super().__init__(settings, funnel)
+        self.redactor = redactor
+
+    def judge(self, document: Document) -> str | None:
+        """Replaces the document's text and path; counts what was found."""
+        path, text = self.redactor.redact(document.metadata["path"]), self.redactor.redact(document.text)
+        if reason := text.reason or path.reason:
+            return reason
+        if path.found:
+            document.id = document.id.replace(document.metadata["path"], path.text)
+            document.metadata["path"] = path.text
+        document.text = text.text
+        self.funnel.redact(document.metadata["language"], path.found + text.found)
+        return None
 
 
 class SpoolStep(PipelineStep):  # type: ignore[misc]
