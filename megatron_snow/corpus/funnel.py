@@ -38,12 +38,13 @@ class Funnel:
 
     def drop(self, reason: str, language: str, identifier: str, text: str = "", of: str = "") -> None:
         """One document is dropped for ``reason``; ``text`` shows why (the document, or what was wrong with it). ``of``: which stays for it."""
-        self.dropped_rows.append(Dropped(id=identifier.encode(errors="replace").decode(), reason=reason, language=language or "unknown", of=of))
+        shown = self.shown(identifier)
+        self.dropped_rows.append(Dropped(id=shown.encode(errors="replace").decode(), reason=reason, language=language or "unknown", of=of))
         self.drops.setdefault(reason, Counter())[language or "unknown"] += 1
         mark = hashlib.sha256(f"{reason}\0{identifier}".encode(errors="replace")).hexdigest()
         kept = self._examples.get(reason, [])
-        if len(kept) < EXAMPLES or (mark, identifier) < kept[-1][:2]:
-            self._keep_examples(reason, [(mark, self.shown(identifier), self.shown(text)[:SNIPPET])])
+        if len(kept) < EXAMPLES or mark <= kept[-1][0]:
+            self._keep_examples(reason, [(mark, shown, self.shown(text)[:SNIPPET])])
 
     def match(self, item: str) -> None:
         """A benchmark's ``item`` was found in a document."""
