@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 import megatron_snow
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.machine import Machine
 from megatron_snow.artifacts.settings import Settings, digest
 
 NAME = "manifest.json"
@@ -47,6 +48,8 @@ class Manifest(Settings):
     """UTC, ISO 8601."""
     seconds: float
     files: dict[str, FileEntry]
+    machine: Machine | None = None
+    """Where it was published; None in artefacts from before this was written down."""
 
     @property
     def fingerprint(self) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.machine import this_machine
 from megatron_snow.artifacts.manifest import FORMAT, NAME, Manifest, artefact_key, list_files, read_manifest, versions
 
 _KEY_FILE = "KEY"
@@ -69,6 +70,7 @@ class Building:
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.time() - self._start, 3),
             files=list_files(self.work, besides=(_KEY_FILE,)),
+            machine=this_machine(),
         )
         write_atomically(self.work / NAME, manifest.model_dump_json(indent=1).encode())
         return self._move()

@@ -48,9 +48,11 @@ class Artefact:
 
     def rows(self, file: str, model: type[R]) -> list[R]:
         """The rows of a JSON-lines file, none where the artefact has no such file. Raises SnowError naming the broken line."""
-        return list(self._rows(self.folder / file, model))
+        return list(self.stream(file, model))
 
-    def _rows(self, path: Path, model: type[R]) -> Iterator[R]:
+    def stream(self, file: str, model: type[R]) -> Iterator[R]:
+        """The same, a row at a time."""
+        path = self.folder / file
         if not path.exists():
             return
         with path.open("rb") as lines:

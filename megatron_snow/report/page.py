@@ -19,11 +19,12 @@ from megatron_snow.report.inputs import open_artefacts
 from megatron_snow.report.numbers import count, decimal
 from megatron_snow.report.parts import Section, render, tiles
 from megatron_snow.report.road_view import RoadView
-from megatron_snow.report.sections import annotator, corpus, evaluation, provenance, road, synthetic, tiers, training
+from megatron_snow.report.sections import annotator, corpus, evaluation, provenance, road, synthetic, tiers, training, warnings
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 # In the order of the page and of its list of contents.
 _SECTIONS = (
+    warnings.section,
     road.section,
     corpus.section,
     tiers.section,

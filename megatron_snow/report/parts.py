@@ -23,6 +23,20 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Alert:
+    """Something a reader should know before believing the rest."""
+
+    kind: str
+    """One or two words: ``over-fitting``, ``budget``."""
+    text: Child
+    """What was seen, in numbers."""
+    anchor: str
+    """The section that holds its evidence."""
+    evidence: Child = None
+    """What to look at there, or the evidence itself."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """A piece of untrusted text with where it comes from."""
 
@@ -76,15 +90,24 @@ def table(head: Sequence[Child], rows: Iterable[Sequence[Child]], texts: int = 1
     return join(tag("p", caption, class_="note") if caption else None, scrolled)
 
 
-def bars(rows: Iterable[tuple[Child, float, Child]], whole: float, tint: int = 1) -> Markup:
-    """One row each: label, a bar as long as value / whole, what it says. Needs no width: made for phones too."""
+def bars(rows: Iterable[tuple[Child, float, Child]], whole: float, tint: int = 1, mark: float | None = None) -> Markup:
+    """One row each: label, a bar as long as value / whole, what it says. Needs no width: made for phones too.
+
+    ``mark``: a value that is marked on every bar; what goes beyond it is in another colour.
+    """
+
+    def bar(value: float) -> Markup:
+        filled = tag("i", class_=f"f{2 if mark is not None and value > mark else tint}", style=f"width:{_percent(value, whole)}")
+        line = tag("i", class_="bar-mark", style=f"left:{_percent(mark, whole)}") if mark is not None else None
+        return tag("span", filled, line, class_="bar-track")
+
     return tag(
         "div",
         [
             tag(
                 "div",
                 tag("span", label, class_="bar-label"),
-                tag("span", tag("i", class_=f"f{tint}", style=f"width:{_percent(value, whole)}"), class_="bar-track"),
+                bar(value),
                 tag("span", says, class_="bar-value"),
                 class_="bar-row",
             )

@@ -41,6 +41,33 @@ def fit(values: Iterable[float], start: float, end: float, zero: bool = False) -
 
 
 @dataclass(frozen=True)
+class LogScale:
+    """A logarithmic map of [low, high], powers of ten, onto [start, end] canvas units."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def over(cls, low: float, high: float, start: float, end: float) -> LogScale:
+        """From the power of ten below ``low`` to the one above ``high``."""
+        least = math.floor(math.log10(max(low, 1e-30)) + 1e-9)
+        most = max(math.ceil(math.log10(max(high, 1e-30)) - 1e-9), least + 1)
+        return cls(10.0**least, 10.0**most, start, end)
+
+    def __call__(self, value: float) -> float:
+        """Where ``value`` is drawn; what lies outside is drawn at the nearer end."""
+        inside = min(max(value, self.low), self.high)
+        return self.start + math.log10(inside / self.low) / math.log10(self.high / self.low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """Powers of ten, at most about seven of them."""
+        least, most = round(math.log10(self.low)), round(math.log10(self.high))
+        return [10.0**power for power in range(least, most + 1, max(1, math.ceil((most - least) / 6)))]
+
+
+@dataclass(frozen=True)
 class Panel:
     """One phase on the horizontal axis."""
 

@@ -273,6 +273,10 @@ class MetricsRow(Read):
     gradient_norm: float | None = None
     tokens_per_second: float | None = None
     seconds: float | None = None
+    memory: int | None = None
+    """Bytes of the leader (``training.watching``)."""
+    mfu: float | None = None
+    """Model FLOPs utilisation, where the device's peak is known."""
 
 
 class ValidationRow(Read):
@@ -291,6 +295,8 @@ class TrainSummary(Read):
     vocabulary: int
     passes: dict[str, float]
     """Tier -> how often the phase went through its documents."""
+    warnings: tuple[str, ...] = ()
+    """What the phase's numbers are a symptom of (``training.symptoms``)."""
 
 
 class TokenCounts(Read):

@@ -1,24 +1,32 @@
-"""Reads the tiers themselves: how long files are, in which languages, under which licences, and a few to look at.
+"""Reads the tiers themselves: how long files are, in which languages, under which licences, how much of them is comment and
+how much they repeat themselves and each other, and a few to look at.
 
 Tiers can be terabytes and a report is made in seconds, so at most ``MOST_SHARDS`` shards of each are read, evenly spaced
 over the tier (rows are sorted by language and repository). What was read is said beside the numbers; where a tier has no more
-shards than that, the numbers are exact.
+shards than that, the numbers are exact, but for comments, which are looked for in ``PARSED_FILES`` of the files read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-import statistics
+from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from megatron_snow.artifacts.documents import Document, read_shard, shards
+import numpy as np
 
-MOST_SHARDS = 4  # of up to 256 MiB (ours: about five seconds on one core)
+from megatron_snow.artifacts.documents import Document, read_shard, shards
+from megatron_snow.report.comments import comment_bytes
+from megatron_snow.report.sketch import Sketch, line_hashes, text_hash
+
+MOST_SHARDS = 4  # of up to 256 MiB (ours: about twenty seconds on one core)
 SHOWN_FILES = 3  # of each tier (ours)
+PARSED_FILES = 300  # of each tier (ours: a second or two; a share of a fifth is known to some 2 %)
+PARSED_CHARACTERS = 50_000  # the beginning of a longer file stands for it (ours: bounds the memory to 15 MB)
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass
@@ -32,7 +40,17 @@ class Profile:
     repositories: set[str] = field(default_factory=set)
     language_bytes: Counter[str] = field(default_factory=Counter)
     license_files: Counter[str] = field(default_factory=Counter)
-    lines: list[int] = field(default_factory=list)
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    """Of each file."""
+    line_sketch: Sketch = field(default_factory=Sketch)
+    """Lines of code, once a file."""
+    file_sketch: Sketch = field(default_factory=Sketch)
+    """Whole files, white space left out."""
+    parsed_bytes: int = 0
+    """Of the sampled files whose language has a grammar here."""
+    comment_bytes: int = 0
+    """Of those, in comments and docstrings."""
+    parsed_files: int = 0
     shown: list[Document] = field(default_factory=list)
     """Files in the order of the hash of their id: a sample that does not depend on row order."""
 
@@ -44,21 +62,36 @@ class Profile:
     @property
     def median_lines(self) -> float | None:
         """Lines of the middle file."""
-        return statistics.median(self.lines) if self.lines else None
+        return float(np.median(self.lines)) if self.lines else None
+
+    @property
+    def comment_share(self) -> float | None:
+        """Share of the bytes in comments; None where no file has a grammar."""
+        return self.comment_bytes / self.parsed_bytes if self.parsed_bytes else None
+
+    def line_quantiles(self) -> Sequence[float]:
+        """Lines of a file at ``QUANTILES``; empty where there is no file."""
+        return np.quantile(self.lines, QUANTILES).tolist() if self.lines else []
+
+    def cumulative_lines(self, most: int = 60) -> list[tuple[float, float]]:
+        """(lines, share of files with at most so many), at ``most`` + 1 evenly spaced shares at most."""
+        ordered = np.sort(np.asarray(self.lines))
+        ranks = np.unique(np.linspace(0, len(ordered) - 1, min(most + 1, len(ordered))).astype(int)) if len(ordered) else ()
+        return [(float(ordered[rank]), (int(rank) + 1) / len(ordered)) for rank in ranks]
 
 
 def profile(tier: Path) -> Profile:
     """Read a tier. Raises SnowError where it has no shard or one is damaged."""
     chosen = _chosen(tier)
     found = Profile(len(chosen), len(shards(tier)))
-    smallest: list[tuple[bytes, str, Document]] = []
+    sample = _Smallest(PARSED_FILES)
     for document in _rows(chosen):
         _count(found, document)
-        rank = hashlib.sha256(document["id"].encode()).digest()
-        smallest.append((rank, document["id"], document))
-        if len(smallest) > 64:  # ours: sort now and then instead of for each row
-            smallest = heapq.nsmallest(SHOWN_FILES, smallest, key=lambda item: item[:2])
-    found.shown = [document for _, _, document in heapq.nsmallest(SHOWN_FILES, smallest, key=lambda item: item[:2])]
+        sample.offer(document)
+    ordered = sample.ordered()
+    for document in ordered:
+        _parse(found, document)
+    found.shown = ordered[:SHOWN_FILES]
     return found
 
 
@@ -71,6 +104,28 @@ def find(tier: Path, ids: Collection[str]) -> dict[str, Document]:
             if len(found) == len(ids):
                 break
     return found
+
+
+class _Smallest:
+    """The documents with the smallest hashes of their ids, cut to ``PARSED_CHARACTERS``: a uniform sample of bounded size."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._heap: list[tuple[int, str, Document]] = []  # the largest hash first: heapq keeps the smallest, so hashes are negative
+
+    def offer(self, document: Document) -> None:
+        rank = -int.from_bytes(hashlib.sha256(document["id"].encode(errors="replace")).digest()[:8], "big")
+        if len(self._heap) == self.most and rank <= self._heap[0][0]:
+            return
+        entry = (rank, document["id"], Document(**{**document, "text": document["text"][:PARSED_CHARACTERS]}))
+        if len(self._heap) < self.most:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heapreplace(self._heap, entry)
+
+    def ordered(self) -> list[Document]:
+        """Smallest hash first."""
+        return [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
 
 
 def _chosen(tier: Path) -> list[Path]:
@@ -86,10 +141,21 @@ def _rows(chosen: list[Path]) -> Iterator[Document]:
 
 
 def _count(found: Profile, document: Document) -> None:
-    size = len(document["text"].encode(errors="replace"))
+    data = document["text"].encode(errors="replace")
     found.files += 1
-    found.bytes += size
+    found.bytes += len(data)
     found.repositories.add(document["repository"])
-    found.language_bytes[document["language"]] += size
+    found.language_bytes[document["language"]] += len(data)
     found.license_files[document["license"] or "none stated"] += 1
-    found.lines.append(document["text"].count("\n") + (not document["text"].endswith("\n")))
+    found.lines.append(data.count(b"\n") + (not data.endswith(b"\n")))
+    found.line_sketch.add(line_hashes(data))
+    found.file_sketch.add(text_hash(data))
+
+
+def _parse(found: Profile, document: Document) -> None:
+    data = document["text"].encode(errors="replace")
+    comments = comment_bytes(document["language"], data)
+    if comments is not None:
+        found.parsed_files += 1
+        found.parsed_bytes += len(data)
+        found.comment_bytes += comments

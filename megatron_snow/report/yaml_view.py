@@ -43,6 +43,33 @@ def recipe_lines(value: Any, default: Any, depth: int = 0) -> Iterator[RecipeLin
         yield from _entry(f"{'  ' * depth}{_scalar(key)}:", item, known, depth)
 
 
+@dataclass(frozen=True)
+class Change:
+    """A setting that differs from its default."""
+
+    path: str
+    """``train.phases.general.batch``."""
+    value: str
+    default: str
+    """Empty where there is none."""
+
+
+def changes(value: dict[str, Any], default: Any, path: tuple[str, ...] = ()) -> Iterator[Change]:
+    """The settings that ``recipe_lines`` marks, in its order."""
+    for key, item in value.items():
+        known = default.get(key, Absent(added=len(path) > 1)) if isinstance(default, dict) else default if isinstance(default, Absent) else Absent(added=True)
+        if isinstance(item, dict) and item:
+            yield from changes(item, known, (*path, key))
+        elif known.added if isinstance(known, Absent) else item != known:
+            yield Change(".".join((*path, key)), _short(item), "" if isinstance(known, Absent) else _short(known))
+
+
+def _short(value: Any) -> str:
+    """A value on one line: ``500B``, ``[a, b]``, the beginning of what is longer."""
+    text = _spelt(value) or (_scalar(value) if not isinstance(value, list | dict) or _fits(value) else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= _ONE_LINE else text[: _ONE_LINE - 1] + "…"
+
+
 def _entry(head: str, item: Any, known: Any, depth: int) -> Iterator[RecipeLine]:
     changed = known.added if isinstance(known, Absent) else item != known
     if isinstance(item, dict) and item:
@@ -73,8 +100,8 @@ def _item(one: Any, changed: bool, depth: int) -> Iterator[RecipeLine]:
         yield RecipeLine(text, line.changed, line.hint)
 
 
-def _fits(items: list[Any]) -> bool:
-    return not any(isinstance(one, dict | list) for one in items) and len(_scalar(items)) <= _ONE_LINE
+def _fits(items: list[Any] | dict[str, Any]) -> bool:
+    return isinstance(items, list) and not any(isinstance(one, dict | list) for one in items) and len(_scalar(items)) <= _ONE_LINE
 
 
 def _scalar(value: Any) -> str:

@@ -173,9 +173,10 @@ class _Phase:
 
     def _description(self, step: int) -> Description:
         spec = self.spec
+        layout = spec.layout.model_copy(update={"data": self.place.data})  # as it was, where the machine decided
         return Description(
             format=FORMAT, phase=spec.phase, step=step, tokens=self.phase.tokens_before(step), model=spec.model, vocabulary=self.vocabulary,
-            sequence=self.phase.sequence, precision="fp32" if spec.train.precision == "fp32" else "bf16", layout=spec.layout, seed=spec.seed,
+            sequence=self.phase.sequence, precision="fp32" if spec.train.precision == "fp32" else "bf16", layout=layout, seed=spec.seed,
             history=self.watch.history,
         )  # fmt: skip
 

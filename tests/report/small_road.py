@@ -42,12 +42,17 @@ def publish(folder: Path, arrow: str, counts: dict[str, Any], files: dict[str, A
     return folder
 
 
+def _body(name: str) -> str:
+    """Lines that no other file has."""
+    return "".join(f"result_{name}_{line} = compute({line})\n" for line in range(3))
+
+
 def documents(tier: str, count: int) -> list[Document]:
     """Rows of a tier, hostile text in each field that comes from outside."""
     return [
         Document(
             id=f"distributions/pkg{index % 5}/{tier}/{index}<b>.py",
-            text=f"# file {index} of {tier}\n{HOSTILE}\n" + "value = 1\n" * (index % 7),
+            text=f"# file {index} of {tier}\n{HOSTILE}\n" + _body(f"{tier}_{index}") + "value = 1\n" * (index % 7),
             language=LANGUAGES[index % len(LANGUAGES)],
             repository=f"pkg{index % 5}",
             path=f"{index}<b>.py",

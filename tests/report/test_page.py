@@ -138,14 +138,18 @@ def test_every_section_has_what_the_artefacts_say(page: _Page) -> None:
 def test_plots_are_labelled_and_take_their_colours_from_the_style_sheet(markup: str, page: _Page) -> None:
     assert page.names["svg"] >= 10
     labels = [value for name, key, value in page.attributes if name == "svg" and key == "aria-label"]
-    assert len(labels) == page.names["svg"] and all(labels)
+    keys = [value for name, key, value in page.attributes if name == "svg" and key == "aria-hidden"]  # of legends, beside their names
+    assert len(labels) + len(keys) == page.names["svg"] and all(labels) and len(set(labels)) == len(labels)
+    assert page.names["figure"] == page.names["figcaption"]
     assert not [(name, key) for name, key, _ in page.attributes if name in ("path", "rect", "line", "circle", "text") and key in ("fill", "stroke")]
 
 
 def test_curves_hold_every_phase(page: _Page) -> None:
     paths = [value for name, key, value in page.attributes if name == "path" and key == "class" and "line" in value]
-    # loss (each step and mean), learning rate, gradient norm, throughput in each phase; four tiers' validation; ROC, chance, head, scores
-    assert len(paths) == (2 + 1 + 1 + 1) * len(PHASES) + 4 + 4
+    curves = [value for value in paths if "k" in value.split(" c")[1] and "whisker" not in value]
+    keys = 4 + 4  # in the legends of validation and lengths
+    # loss (each step and mean), learning rate, gradient norm, throughput in each phase; four tiers' validation and lengths; ROC, chance, head, scores
+    assert len(curves) == (2 + 1 + 1 + 1) * len(PHASES) + 4 + 4 + 4 + keys
 
 
 def test_the_same_road_gives_the_same_bytes(road: dict[str, Path], tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_the_page_names_no_path_of_this_machine(markup: str, road: dict[str, Pat
 def test_a_stage_that_is_not_there_is_said_to_be_missing(stage: str, road: dict[str, Path], tmp_path: Path) -> None:
     page = _Page(_build({name: folder for name, folder in road.items() if name != stage}, tmp_path))
     assert f"no '{stage}' stage" in " ".join(page.sections.values()) or stage == "tokenize"
-    assert set(page.sections) == {"road", "corpus", "tiers", "annotator", "synthetic", "training", "evaluation", "completions", "settings"}
+    assert set(page.sections) == {"warnings", "road", "corpus", "tiers", "annotator", "synthetic", "training", "evaluation", "completions", "settings"}
 
 
 def test_an_empty_road_is_a_page_that_says_what_is_missing(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from megatron_snow.report.charts import Line, figure, histogram, line_chart
+from megatron_snow.report.charts import Line, figure, horizontal, line_chart
 from megatron_snow.report.html import Child, Markup, join, tag
 from megatron_snow.report.numbers import DASH, count, decimal, of, share
-from megatron_snow.report.parts import Sample, Section, absent, grid, missing, samples, table
+from megatron_snow.report.parts import Alert, Sample, Section, absent, grid, missing, samples, table
 from megatron_snow.report.road_view import RoadView
+from megatron_snow.report.rows import histogram
 from megatron_snow.report.summaries import Annotation, Decile, Selected, Side
 
 _HISTOGRAMS = 12  # languages with a plot of their own, most files first (ours: three rows of four; the table has all)
@@ -72,13 +73,29 @@ def _sources(found: Annotation) -> Markup:
     )
 
 
-def _caution(found: Annotation) -> Markup | None:
+def _no_better_than_a_coin(found: Annotation) -> str | None:
     """Said where the measurement cannot tell the annotator from a coin."""
     auc = found.validation
     if auc.auc - 2 * auc.standard_error > 0.5:
         return None
-    text = f"With {count(auc.positives)} positives and {count(auc.negatives)} negatives this ROC-AUC cannot be told from 0.5, a coin's: label more files."
-    return tag("p", text, class_="caution")
+    return f"With {count(auc.positives)} positives and {count(auc.negatives)} negatives this ROC-AUC cannot be told from 0.5, a coin's: label more files."
+
+
+def _caution(found: Annotation) -> Markup | None:
+    text = _no_better_than_a_coin(found)
+    return tag("p", text, class_="caution") if text else None
+
+
+def alerts(road: RoadView) -> list[Alert]:
+    """An annotator that cannot be told from a coin."""
+    artefact = road.stage("annotate")
+    found = artefact.read("summary.json", Annotation) if artefact else None
+    text = _no_better_than_a_coin(found) if found else None
+    return (
+        [Alert("annotator", text, "annotator", f"ROC-AUC {decimal(found.validation.auc)} ± {decimal(found.validation.standard_error)}.")]
+        if text and found
+        else []
+    )
 
 
 def _roc(found: Annotation) -> Markup:
@@ -86,7 +103,7 @@ def _roc(found: Annotation) -> Markup:
     drawing = line_chart(
         f"ROC curve, area {auc.auc:.3f}",
         [Line("chance", [(0, 0), (1, 1)], 0, dashed=True), Line("annotator", auc.points, 1)],
-        (0, 1), (0, 1), ("share of random files above the cut", "share of positives above the cut"),
+        horizontal(0, 1), (0, 1), ("share of random files above the cut", "share of positives above the cut"),
     )  # fmt: skip
     within = (
         f" Among files of one language {decimal(auc.within_languages)}: selection is per language, so this is what it works with."
@@ -104,7 +121,9 @@ def _losses(found: Annotation) -> Markup | None:
         return None
     points = [(float(epoch), loss) for epoch, loss in enumerate(found.losses, start=1)]
     top = max(loss for _, loss in points) * 1.05
-    drawing = line_chart("training loss of the head by epoch", [Line("head", points, 1)], (1, len(points)), (0, top), ("epoch", "cross-entropy, nats"))
+    drawing = line_chart(
+        "training loss of the head by epoch", [Line("head", points, 1)], horizontal(1, len(points)), (0, top), ("epoch", "cross-entropy, nats")
+    )
     return figure("Training of the head", drawing, f"From {decimal(points[0][1])} to {decimal(points[-1][1])}; a coin's is 0.693.")
 
 
@@ -114,7 +133,7 @@ def _all_scores(found: Annotation) -> Markup:
     drawing = line_chart(
         "scores of all files",
         [Line("files", [point for (low, high), total in zip(pairwise(edges), totals, strict=True) for point in ((low, total), (high, total))], 1)],
-        (edges[0], edges[-1]), (0, max([*totals, 1]) * 1.05), ("score", "files"),
+        horizontal(edges[0], edges[-1]), (0, max([*totals, 1]) * 1.05), ("score", "files"),
     )  # fmt: skip
     return figure("Scores of all scored files", drawing, f"{count(sum(totals))} files in {len(totals)} bins; by language below.")
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
-from megatron_snow.report.charts import colour, dot_chart, figure
+from megatron_snow.report.canvas import colour
+from megatron_snow.report.charts import figure
 from megatron_snow.report.html import Child, Markup, join, tag
 from megatron_snow.report.numbers import DASH, count, decimal, share, wilson
 from megatron_snow.report.paper import BENCHMARKS, TABLE_2
-from megatron_snow.report.parts import Section, absent, bars, grid, missing, table
+from megatron_snow.report.parts import Alert, Section, absent, bars, grid, missing, table
 from megatron_snow.report.road_view import RoadView
+from megatron_snow.report.rows import Value, value_chart
 from megatron_snow.report.summaries import Completion, HumanEval, Results
 
 SOLUTIONS = "HumanEval solutions"
+_WORSE = 0.02  # bits per byte (ours: 1 % of what small models need; below it seeds differ)
+_NAMED = 6  # languages in a warning (ours)
 
 
 def results_by_phase(road: RoadView) -> dict[str, Results]:
@@ -37,6 +42,21 @@ def section(road: RoadView) -> Section:
         _reasons(results),
     ]
     return Section("evaluation", "Evaluation by phase", _lead(results, last), body)
+
+
+def alerts(road: RoadView) -> list[Alert]:
+    """Phases that made code cost more bits than the phase before."""
+    results = results_by_phase(road)
+    found = []
+    for before, after in pairwise(results):
+        old, new = (results[phase].bits_per_byte.heldout for phase in (before, after))
+        worse = {name: change for name, bits in new.items() if bits is not None and (was := old.get(name)) is not None and (change := bits - was) > _WORSE}
+        if worse:
+            named = ", ".join(f"{'all held-out code' if name == 'all' else name} by {change:.3f}" for name, change in list(worse.items())[:_NAMED])
+            rest = f" and {len(worse) - _NAMED} more" if len(worse) > _NAMED else ""
+            text = f"After {after}, held-out code costs more bits per byte than after {before}: {named}{rest}."
+            found.append(Alert("forgetting", text, "evaluation", "bits per byte by language and phase."))
+    return found
 
 
 def completions(road: RoadView) -> Section:
@@ -87,9 +107,8 @@ def _bits_plot(results: Mapping[str, Results]) -> Markup:
     tables = {phase: _bits(one) for phase, one in results.items()}
     rows = []
     for name in _row_names(results):
-        dots = [(phase, value, tint) for phase, tint in legend if (value := tables[phase].get(name)) is not None]
-        rows.append((name, dots))
-    return figure("By language and phase", dot_chart("bits per byte by language and phase", rows, "bits per byte"), legend=legend)
+        rows.append((name, [Value(phase, value, tint) for phase, tint in legend if (value := tables[phase].get(name)) is not None]))
+    return figure("By language and phase", value_chart("bits per byte by language and phase", rows, "bits per byte"), legend=legend, lined=False)
 
 
 def _bits_table(results: Mapping[str, Results]) -> Markup:

@@ -9,7 +9,7 @@ from megatron_snow.artifacts.units import format_bytes, format_count, format_sec
 from megatron_snow.report.html import Child, Markup, tag
 from megatron_snow.report.inputs import Artefact
 from megatron_snow.report.numbers import count, mixture, words
-from megatron_snow.report.parts import Section
+from megatron_snow.report.parts import Alert, Section, bars
 from megatron_snow.report.road_view import RoadView
 
 DOES = {
@@ -31,7 +31,46 @@ def section(road: RoadView) -> Section:
     longest = max((one.manifest.seconds for one in road.artefacts.values()), default=0.0)
     size = sum(_size(one) for one in road.artefacts.values())
     lead = f"{len(road.artefacts)} artefacts in {format_seconds(total)} of work, {format_bytes(size)} on disk; each arrow reads what the ones above it wrote."
-    return Section("road", "The road", lead, [tag("ol", [_arrow(one, longest, road.recipe) for one in road.artefacts.values()], class_="road")])
+    body: list[Child] = [tag("ol", [_arrow(one, longest, road.recipe) for one in road.artefacts.values()], class_="road"), _budgets(road)]
+    return Section("road", "The road", lead, body)
+
+
+def spent(road: RoadView) -> dict[str, tuple[float, float | None]]:
+    """Arrow -> seconds its artefacts took, all phases together, and the recipe's budget for it, where it gives one."""
+    used: dict[str, float] = {}
+    for name, one in road.artefacts.items():
+        arrow = name.partition(" ")[0]
+        used[arrow] = used.get(arrow, 0.0) + one.manifest.seconds
+    return {arrow: (seconds, road.recipe.get("budget", {}).get(arrow)) for arrow, seconds in used.items()}
+
+
+def alerts(road: RoadView) -> list[Alert]:
+    """Arrows that took longer than the recipe allows them."""
+    return [
+        Alert(
+            "budget",
+            f"{arrow} took {format_seconds(seconds)}, its budget is {format_seconds(budget)}.",
+            "road",
+            "Time against budget, below the list of arrows.",
+        )
+        for arrow, (seconds, budget) in spent(road).items()
+        if budget is not None and seconds > budget
+    ]
+
+
+def _budgets(road: RoadView) -> Child:
+    """Each arrow's time as a share of what the recipe allows it; nothing where it allows nothing in particular."""
+    found = {arrow: (seconds, float(budget)) for arrow, (seconds, budget) in spent(road).items() if budget}
+    if not found:
+        return None
+    most = max(1.0, *(seconds / budget for seconds, budget in found.values()))
+    rows = [
+        (arrow, seconds / budget, f"{format_seconds(seconds)} of {format_seconds(budget)}" + (", over" if seconds > budget else ""))
+        for arrow, (seconds, budget) in found.items()
+    ]
+    all_used, all_given = (sum(numbers) for numbers in zip(*found.values(), strict=True))
+    rows.append(("these together", all_used / all_given, f"{format_seconds(all_used)} of {format_seconds(all_given)}"))
+    return [tag("h3", "Time against budget"), bars(rows, most, mark=1.0), tag("p", "The line in a bar is the budget; it limits nothing.", class_="note")]
 
 
 def _arrow(one: Artefact, longest: float, recipe: Mapping[str, Any]) -> Markup:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from megatron_snow.artifacts.units import format_bytes
 from megatron_snow.report.html import Child, Markup, join, tag
 from megatron_snow.report.numbers import count, of, share, words
-from megatron_snow.report.parts import Sample, Section, absent, bars, missing, samples, table
+from megatron_snow.report.parts import Alert, Sample, Section, absent, bars, missing, samples, table
 from megatron_snow.report.road_view import RoadView
 from megatron_snow.report.summaries import DroppedAnswer, Synthesis
 from megatron_snow.report.tiers import find
 
+_UNLIKE = 3.0  # times as much or as little as in the selected files (ours)
 _ENDED = {"requests": "the number of requests was reached", "tokens": "the token budget was reached", "seeds": "the seeds were used up"}
 
 
@@ -32,6 +33,26 @@ def section(road: RoadView) -> Section:
         _dropped(found),
     ]
     return Section("synthetic", "Synthetic files", _lead(found), body)
+
+
+def alerts(road: RoadView) -> list[Alert]:
+    """A synthetic tier that is unlike the files it was to be like."""
+    found: list[Alert] = []
+    written, chosen = road.profiles.get("synthetic"), road.profiles.get("high_quality")
+    if written is None or chosen is None or not written.files or not chosen.files:
+        return found
+    for what, mine, theirs in (
+        ("share of comments", written.comment_share, chosen.comment_share),
+        ("median lines a file", written.median_lines, chosen.median_lines),
+    ):
+        if mine and theirs and not 1 / _UNLIKE < mine / theirs < _UNLIKE:
+            text = f"The synthetic tier's {what} is {_number(mine)}, the selected files' {_number(theirs)}."
+            found.append(Alert("synthetic bias", text, "tiers", "lengths, comments and repetition of the tiers."))
+    return found
+
+
+def _number(value: float) -> str:
+    return share(value, 1) if value < 1 else f"{value:,.0f}"
 
 
 def _lead(found: Synthesis) -> str:

@@ -1,0 +1,113 @@
+"""Each warning with what sets it off, and without."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megatron_snow.checkpoint.store import FORMAT, Description, begin, publish
+from megatron_snow.model.settings import ModelSettings
+from megatron_snow.parallel.settings import Layout
+from megatron_snow.report.inputs import open_artefacts
+from megatron_snow.report.road_view import RoadView
+from megatron_snow.report.sections import evaluation as evaluated
+from megatron_snow.report.sections import provenance, road, synthetic, tiers, training, warnings
+from tests.report.small_road import RECIPE, STEPS, documents, results, small_road
+from tests.report.small_road import publish as artefact
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    return small_road(tmp_path / "road")
+
+
+def _view(folders: dict[str, Path], **recipe: Any) -> RoadView:
+    return RoadView(open_artefacts(folders), RECIPE | recipe)
+
+
+def _edit(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_what_the_trainer_warned_of_is_shown_with_its_phase(folders: dict[str, Path]) -> None:
+    assert training.alerts(_view(folders)) == []
+    message = "repetition: synthetic has been gone through 6.7 times, warn_epochs is 4"
+    _edit(folders["train enhanced"] / "summary.json", warnings=["over-fitting: from step 1 to 3 the validation loss of synthetic fell", message])
+    first, second = training.alerts(_view(folders))
+    assert (first.kind, second.kind) == ("over-fitting", "repetition")
+    assert second.text == "Phase enhanced: synthetic has been gone through 6.7 times, warn_epochs is 4."
+
+
+def test_time_over_budget(folders: dict[str, Path]) -> None:
+    assert road.alerts(_view(folders)) == []
+    _edit(folders["corpus"] / "manifest.json", seconds=61.0)
+    _edit(folders["train general"] / "manifest.json", seconds=30.0)
+    _edit(folders["train enhanced"] / "manifest.json", seconds=31.0)
+    found = road.alerts(_view(folders, budget={"corpus": 60, "train": 60, "evaluate": 60}))
+    assert [alert.text for alert in found] == ["corpus took 1 min 01 s, its budget is 1 min 00 s.", "train took 1 min 01 s, its budget is 1 min 00 s."]
+
+
+def test_an_artefact_made_from_another_input(folders: dict[str, Path]) -> None:
+    _edit(folders["train general"] / "manifest.json", inputs={"tokenize": "0" * 64, "something outside": "1" * 64})
+    (alert,) = provenance.alerts(_view(folders))
+    assert str(alert.text).startswith("train general was made from another tokenize than the one shown here")
+    now = _view(folders).artefacts["tokenize"].manifest.fingerprint
+    _edit(folders["train general"] / "manifest.json", inputs={"tokenize": now})
+    assert provenance.alerts(_view(folders)) == []
+
+
+def test_a_phase_that_makes_code_cost_more_bits(folders: dict[str, Path]) -> None:
+    # Of the small road's languages Shell rises after continued; all others fall. After enhanced all rise by 0.03, Shell falls.
+    texts = [str(alert.text) for alert in evaluated.alerts(_view(folders))]
+    assert texts[0] == "After continued, held-out code costs more bits per byte than after general: Shell by 0.210."
+    assert "all held-out code by 0.030" in texts[1] and "Shell" not in texts[1]
+    same = results("general")
+    for phase in ("continued", "enhanced"):
+        (folders[f"evaluate {phase}"] / "results.json").write_text(json.dumps(same))
+    assert evaluated.alerts(_view(folders)) == []
+
+
+def test_copied_files_and_held_out_lines_in_the_standard_tier(folders: dict[str, Path], tmp_path: Path) -> None:
+    assert tiers.alerts(_view(folders)) == []
+    rows = [{**row, "text": "total = add(first, second)\nprint(total, end='')\n" + " " * index} for index, row in enumerate(documents("standard", 10))]
+    folders["corpus"] = artefact(tmp_path / "copies", "corpus", {}, {"standard": rows, "heldout": rows[:2]})
+    kinds = [(alert.kind, str(alert.text)) for alert in tiers.alerts(_view(folders))]
+    assert kinds[0][0] == "repeated files" and kinds[0][1].startswith("90 % of the files of the standard tier")
+    assert kinds[-1][0] == "held-out code" and kinds[-1][1].startswith("100 % of the lines")
+
+
+def test_a_synthetic_tier_unlike_the_selected_files(folders: dict[str, Path], tmp_path: Path) -> None:
+    assert synthetic.alerts(_view(folders)) == []
+    rows = [{**row, "text": "print(1)\n" * 200} for row in documents("synthetic", 3)]
+    folders["synthesize"] = artefact(tmp_path / "long", "synthesize", {}, {"synthetic": rows})
+    assert "The synthetic tier's median lines a file is 200" in str(synthetic.alerts(_view(folders))[-1].text)
+
+
+def test_the_section_has_them_all_or_says_that_there_are_none(folders: dict[str, Path]) -> None:
+    found = warnings.section(_view(folders))
+    count = len(evaluated.alerts(_view(folders)))
+    assert str(found.lead).startswith(f"{count} things to know") and count == 2
+    assert re.findall(r"<b>forgetting</b>", "".join(str(child) for child in found.body)) == ["<b>forgetting</b>"] * count
+    nothing = warnings.section(RoadView({}, RECIPE))
+    assert str(nothing.lead).startswith("Nothing was found")
+
+
+def _checkpoint(folder: Path, layout: Layout) -> None:
+    description = Description(
+        format=FORMAT, phase="general", step=STEPS["general"], tokens=1, model=ModelSettings(), vocabulary=128, sequence=128, precision="bf16",
+        layout=layout, seed=1,
+    )  # fmt: skip
+    publish(begin(folder, STEPS["general"]), folder, description)
+
+
+def test_the_layout_shown_is_the_one_that_trained_not_the_recipes(folders: dict[str, Path]) -> None:
+    _checkpoint(folders["train general"], Layout(tensor=2, pipeline=2, data=4, sequence_parallel=True))
+    _checkpoint(folders["train continued"], Layout(tensor=2))
+    view = _view(folders, layout=Layout(tensor=8).model_dump())
+    text = "".join(str(child) for child in training.section(view).body)
+    assert "tensor 2 x pipeline 2 x data 4 (16 processes), sequence parallel" in text and "tensor 8" not in text
+    assert "tensor 2, data as the machine held" in text  # checkpoints of before the data size was written down
