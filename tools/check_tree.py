@@ -51,7 +51,7 @@ def main() -> int:
         lines = len((ROOT / name).read_text().splitlines()) if (ROOT / name).exists() else 0
         if lines > LONGEST:
             complaints.append(f"{name}: {lines} lines, the most is {LONGEST}")
-    recipes = sorted((ROOT / "examples").rglob("*.yaml"))
+    recipes = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if path.parent.name != "studies")  # tests load those
     for recipe in recipes:
         try:
             render_plan(*open_road(recipe, [], None))

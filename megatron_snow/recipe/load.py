@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.recipe.base import resolve_base
 from megatron_snow.recipe.settings import Recipe
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -32,25 +34,38 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read, override (``key.path=value``, the value in YAML) and check a recipe.
+def load_recipe(path: Path, overrides: Sequence[str] = (), edit: Callable[[dict[str, Any]], None] | None = None) -> Recipe:
+    """Read, override (``key.path=value``, the value in YAML), ``edit`` the tree where that is given, and check a recipe.
 
     Raises SnowError naming the field's path, the value and what is allowed; an unknown key gets its nearest match.
     """
+    tree = read_tree(path, "recipe")
+    for override in overrides:
+        _override(tree, override)
+    if edit is not None:
+        edit(tree)
+    resolve_base(tree)
+    return checked(Recipe, tree, path, "recipe")
+
+
+def read_tree(path: Path, what: str) -> dict[str, Any]:
+    """A YAML file's mapping. Raises SnowError where it cannot be read, is no YAML, or holds something else; ``what`` it should be, in words."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SnowError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}; the shipped ones are in examples/") from error
+        raise SnowError(f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}; the shipped ones are in examples/") from error
     tree = _parse_yaml(text, str(path))
     if not isinstance(tree, dict):
-        raise SnowError(f"{path} is not a recipe: the top level must be 'key: value' lines, found {type(tree).__name__}")
-    for override in overrides:
-        _override(tree, override)
-    resolve_base(tree)
+        raise SnowError(f"{path} is not a {what}: the top level must be 'key: value' lines, found {type(tree).__name__}")
+    return tree
+
+
+def checked(model: type[M], tree: dict[str, Any], path: Path, what: str) -> M:
+    """``tree`` as ``model``. Raises SnowError naming each wrong field's path, the value and what is allowed."""
     try:
-        return Recipe.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise SnowError(f"{path} is not a valid recipe:\n" + "\n".join(_explain(item) for item in error.errors())) from error
+        raise SnowError(f"{path} is not a valid {what}:\n" + "\n".join(_explain(item, model, what) for item in error.errors())) from error
 
 
 def _parse_yaml(text: str, name: str) -> Any:
@@ -88,12 +103,12 @@ def _child(node: Any, key: str, create: bool) -> Any:
     raise SnowError(f"--set: no field {key!r} in {node!r}")
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, root: type[BaseModel], what: str) -> str:
     """One of pydantic's complaints as one line for the user."""
     location = [str(part) for part in item["loc"]]
     path = ".".join(location)
     if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1])
+        known = _known_keys(root, item["loc"][:-1])
         nearest = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(sorted(known))}"
         return f"  {path}: unknown key {location[-1]!r}; {hint}"
@@ -101,12 +116,12 @@ def _explain(item: Any) -> str:
         return f"  {path}: missing; add it"
     message = item["msg"].removeprefix("Value error, ")
     given = "" if isinstance(item["input"], dict | list | BaseModel) or repr(item["input"]) in message else f" (it is {item['input']!r})"
-    return f"  {path or 'recipe'}: {message}{given}"
+    return f"  {path or what}: {message}{given}"
 
 
-def _known_keys(location: Sequence[int | str]) -> list[str]:
-    """The field names of the settings class at ``location`` in the recipe."""
-    models: list[Any] = [Recipe]
+def _known_keys(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The field names of the settings class at ``location`` in ``root``."""
+    models: list[Any] = [root]
     for part in location:
         following: list[Any] = []
         for model in models:

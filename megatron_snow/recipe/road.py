@@ -100,18 +100,17 @@ def _synthesize(recipe: Recipe) -> Stage:
 
 
 def _tokenize(recipe: Recipe) -> Stage:
+    used = recipe.used_tiers()
+    makers = {"high_quality": "annotate", "synthetic": "synthesize"}
+    made = {tier: maker for tier, maker in makers.items() if tier in used}
+
     def run(inputs: Inputs, work: Path) -> Counts:
         from megatron_snow.tokens import tokenize
 
-        tiers = {
-            "standard": inputs["corpus"] / "standard",
-            "high_quality": inputs["annotate"] / "high_quality",
-            "synthetic": inputs["synthesize"] / "synthetic",
-            "heldout": inputs["corpus"] / "heldout",
-        }
-        return tokenize(recipe.tokenize, recipe.seed, tiers, inputs["tokenizer"], work)
+        tiers = {"standard": inputs["corpus"] / "standard", **{tier: inputs[maker] / tier for tier, maker in made.items()}}
+        return tokenize(recipe.tokenize, recipe.seed, {**tiers, "heldout": inputs["corpus"] / "heldout"}, inputs["tokenizer"], work)
 
-    needs = ("corpus", "tokenizer", "annotate", "synthesize")
+    needs = ("corpus", "tokenizer", *made.values())
     return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, budget=recipe.budget.get("tokenize"))
 
 
@@ -133,7 +132,8 @@ def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float,
         if crew and crew.leader:
             crew.tell(f"train {phase}")
         before = inputs[previous] if previous else base_checkpoint(recipe)
-        return train_phase(recipe.train, phase, recipe.model, recipe.layout, recipe.seed, inputs["tokenize"], inputs["tokenizer"], before, work, crew)
+        seed = recipe.seed if recipe.train.seed is None else recipe.train.seed
+        return train_phase(recipe.train, phase, recipe.model, recipe.layout, seed, inputs["tokenize"], inputs["tokenizer"], before, work, crew)
 
     # The layout is left out: the same samples in the same order make the same model under any layout.
     shared = {name: value for name, value in recipe.train.identity().items() if name != "phases"}

@@ -63,6 +63,11 @@ class Recipe(Settings):
         _check_tiers("tokenize.tiers", self.tokenize.tiers, everything)
         return self
 
+    def used_tiers(self) -> set[str]:
+        """The tiers that training reads or validates on: only these have to be made for it."""
+        phases = self.train.phases.values()
+        return {tier for phase in phases for tier in phase.mix} | set(self.train.validation.tiers)
+
 
 def _check_tiers(where: str, given: Iterable[str], known: tuple[str, ...]) -> None:
     if unknown := sorted(set(given) - set(known)):

@@ -235,6 +235,9 @@ class TrainSettings(Settings):
     """The whole training: phases in order, each starting from the one before, the first from ``base`` or from fresh weights."""
 
     phases: dict[str, PhaseSettings] = PHASES
+    seed: int | None = Field(default=None, ge=0)
+    """Seed of fresh weights, of the order of samples and of what fill in the middle cuts; None: the recipe's. Another one trains another
+    model on the same tiers: what an ablation repeats a run with."""
     base: Annotated[BaseSettings | None, RUNTIME] = None  # its content's fingerprint is an input of the first phase; where it lies changes nothing
     """What the first phase starts from where it is not fresh weights: a recipe can begin at any phase."""
     optimizer: OptimizerSettings = OptimizerSettings()
