@@ -16,6 +16,7 @@ import typer
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import exclusive
+from megatron_snow.cli.ablate import ablate
 
 if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
     from megatron_snow.recipe.settings import Recipe
@@ -63,7 +64,7 @@ def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path
     if crew and not crew.leader:
         follow(road, crew)
         return
-    _require_sandbox(recipe, road, names)
+    require_sandbox(recipe, road, names)
     with exclusive(road.out):
         drive(road, names)
     if crew:
@@ -97,7 +98,7 @@ def _refuse_many_processes() -> None:
         raise SnowError(f"this arrow takes one process, and this is process {numbers.rank + 1} of {numbers.world}: start it with srun --ntasks=1, or by itself")
 
 
-def _require_sandbox(recipe: Recipe, road: Road, names: Sequence[str]) -> None:
+def require_sandbox(recipe: Recipe, road: Road, names: Sequence[str]) -> None:
     """Say before hours of training that the evaluation after it could not run. Raises SnowError where the machine cannot isolate programs."""
     from megatron_snow.sandbox import check_isolation
 
@@ -218,13 +219,16 @@ def _run(recipe: Path, overrides: list[str] | None, out: Path | None, crew: Crew
     if crew and not crew.leader:
         follow(road, crew)
         return
-    _require_sandbox(checked, road, list(road.stages))
+    require_sandbox(checked, road, list(road.stages))
     with exclusive(road.out):
         typer.echo(render_plan(checked, road))
         drive(road, list(road.stages))
         typer.echo(summary(checked, road))
     if crew:
         crew.tell(None)
+
+
+app.command()(ablate)
 
 
 @app.command()
