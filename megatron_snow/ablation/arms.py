@@ -43,6 +43,10 @@ class Opened:
     units: tuple[Unit, ...]
     planned: Mapping[str, Recipe]
     """Recipes of the arms that are planned only."""
+    base: Recipe
+    """The scale's recipe before any arm: what its budgets are for."""
+    absent: Mapping[str, str]
+    """Arms that are left out -> the file that they need."""
 
     def chosen(self, only: Sequence[str], seeds: Sequence[int]) -> list[Unit]:
         """The units of some arms and seeds, all where none are named. Raises SnowError on an unknown one."""
@@ -63,17 +67,26 @@ def open_study(path: Path, scale: str | None = None, overrides: Sequence[str] = 
         raise SnowError(f"{path} has no scale {name!r}; it has: {', '.join(study.scales)}")
     chosen = study.scales[name]
     base = path.parent / (chosen.base or study.base)
+    whole = load_recipe(base, overrides)
     recipes: dict[str, Recipe] = {}
+    absent: dict[str, str] = {}
     for arm_name, arm in study.arms.items():
         try:
-            recipes[arm_name] = _recipe(base, chosen, arm, overrides)
+            recipes[arm_name] = load_recipe(path.parent / arm.base, []) if arm.base else _recipe(base, chosen, arm, overrides)
+            file = fill_in(arm.needs, _values(chosen))
+            if file is not None and not Path(str(file)).expanduser().exists():
+                absent[arm_name] = str(file)
         except SnowError as error:
             raise SnowError(f"arm {arm_name} of {path.name} at scale {name}: {error}") from error
-    run = {arm: recipe for arm, recipe in recipes.items() if not study.arms[arm].plan_only}
+    run = {arm: recipe for arm, recipe in recipes.items() if not study.arms[arm].plan_only and arm not in absent}
+    if study.baseline in absent:
+        raise SnowError(
+            f"the baseline {study.baseline} of {path.name} needs {absent[study.baseline]}, which is not there: give it, or compare with another arm"
+        )
     if study.equal_tokens:
         _check_tokens(run, chosen, path.name)
     units = tuple(Unit(arm, seed, _seeded(recipe, seed, study)) for arm, recipe in run.items() for seed in study.seeds)
-    return Opened(study, name, chosen, units, {arm: recipe for arm, recipe in recipes.items() if arm not in run})
+    return Opened(study, name, chosen, units, {arm: recipe for arm, recipe in recipes.items() if study.arms[arm].plan_only}, whole, absent)
 
 
 def tokens_seen(recipe: Recipe) -> int:
@@ -82,8 +95,7 @@ def tokens_seen(recipe: Recipe) -> int:
 
 
 def _recipe(base: Path, scale: Scale, arm: Arm, overrides: Sequence[str]) -> Recipe:
-    values = {"tokens": scale.tokens, **scale.values}
-    fields = {**scale.set, **arm.set}
+    values, fields = _values(scale), {**scale.set, **arm.set}
     # JSON is YAML: an override's value is written as one and read as the other
     written = [f"{key}={json.dumps(fill_in(value, values))}" for key, value in fields.items()]
 
@@ -100,6 +112,10 @@ def _recipe(base: Path, scale: Scale, arm: Arm, overrides: Sequence[str]) -> Rec
             del phases[phase]
 
     return load_recipe(base, [*written, *overrides], keep_phases)
+
+
+def _values(scale: Scale) -> dict[str, Any]:
+    return {"tokens": scale.tokens, **scale.values}
 
 
 def fill_in(value: Any, values: Mapping[str, Any]) -> Any:

@@ -17,9 +17,12 @@ _PAPER_VOCABULARY = 64_000  # paper, section 2; for a tokenizer that is not read
 
 def work(stage: Stage, recipe: Recipe) -> float:
     """The size of a stage's work, in the unit of its arrow: FLOPs of a training, 1 elsewhere."""
-    if stage.arrow != "train" or stage.phase is None:
-        return 1.0
-    phase = recipe.train.phases[stage.phase]
+    return phase_flops(recipe, stage.phase) if stage.arrow == "train" and stage.phase else 1.0
+
+
+def phase_flops(recipe: Recipe, name: str) -> float:
+    """FLOPs of one phase's training."""
+    phase = recipe.train.phases[name]
     vocabulary = recipe.tokenizer.train.vocabulary if recipe.tokenizer.train else _PAPER_VOCABULARY
     return phase.tokens_before(phase.steps) * flops_per_token(recipe.model, padded_vocabulary(recipe.model, vocabulary), phase.sequence)
 
@@ -30,11 +33,13 @@ class Estimates:
 
     rates: dict[str, list[float]] = field(default_factory=dict)
     """Arrow -> seconds a unit of work, of every finished artefact."""
+    base: float = 0.0
+    """FLOPs of the base recipe's training, which its budget is for."""
 
     @classmethod
-    def of(cls, roads: Iterable[tuple[Recipe, Road]]) -> Estimates:
-        """From what the roads have done, each folder counted once."""
-        found, seen = cls(), set()
+    def of(cls, base: Recipe, roads: Iterable[tuple[Recipe, Road]]) -> Estimates:
+        """From what the roads have done, each folder counted once; ``base`` is the recipe that they vary."""
+        found, seen = cls(base=sum(phase_flops(base, name) for name in base.train.phases)), set()
         for recipe, road in roads:
             for stage in road.stages.values():
                 if (folder := road.folder(stage.name)) not in seen and (manifest := read_manifest(folder)):
@@ -49,6 +54,8 @@ class Estimates:
         """
         if rates := self.rates.get(stage.arrow):
             return fmean(rates) * work(stage, recipe), "measured"
+        if stage.arrow == "train" and recipe.budget.get("train") and self.base:
+            return recipe.budget["train"] * work(stage, recipe) / self.base, "budget"
         if stage.budget:
             return float(stage.budget), "budget"
         if stage.arrow == "train":

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from megatron_snow.ablation.arms import Opened, Unit, describe_tokens, tokens_seen
-from megatron_snow.ablation.estimate import Estimates
+from megatron_snow.ablation.estimate import Estimates, work
 from megatron_snow.ablation.store import Roads
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.units import format_count, format_seconds
 from megatron_snow.model.settings import padded_vocabulary, parameters
 from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road
+from megatron_snow.recipe.step_time import ASSUMED_MFU, H100_FLOPS
 
 
 def render(opened: Opened, units: Sequence[Unit], roads: Roads) -> str:
@@ -30,8 +31,12 @@ def render(opened: Opened, units: Sequence[Unit], roads: Roads) -> str:
         "",
     ]
     if missing:
-        return "\n".join([*lines, *(f"  not yet: {why}" for why in missing), "  so what is done, and hours, cannot be said"])
-    return "\n".join([*lines, *_arrows(made), "", *_time(made)])
+        hours = sum(work(stage, unit.recipe) for unit in units for stage in roads.bare(unit.recipe) if stage.arrow == "train") / (ASSUMED_MFU * H100_FLOPS)
+        cannot = (
+            f"  so what is done cannot be said; training all runs, nothing shared, takes {format_seconds(hours)} of an H100 at {ASSUMED_MFU:.0%} of its peak"
+        )
+        return "\n".join([*lines, *(f"  not yet: {why}" for why in missing), cannot])
+    return "\n".join([*lines, *_arrows(made), "", *_time(opened, made)])
 
 
 def _roads(units: Sequence[Unit], roads: Roads) -> tuple[list[tuple[Unit, Road]], list[str]]:
@@ -51,7 +56,7 @@ def _arms(opened: Opened, units: Sequence[Unit]) -> list[str]:
     for name, recipe in recipes.items():
         words = "  (planned only)" if name in opened.planned else ""
         lines.append(f"  {name:<20} {format_count(parameter_count(recipe)):>10} {format_count(tokens_seen(recipe)):>8}  {describe_tokens(recipe)}{words}")
-    return lines
+    return lines + [f"  {name:<20} left out: it needs {file}, which is not there" for name, file in opened.absent.items()]
 
 
 def parameter_count(recipe: Recipe) -> int:
@@ -78,8 +83,8 @@ def _arrows(made: Sequence[tuple[Unit, Road]]) -> list[str]:
     return lines
 
 
-def _time(made: Sequence[tuple[Unit, Road]]) -> list[str]:
-    estimates = Estimates.of((unit.recipe, road) for unit, road in made)
+def _time(opened: Opened, made: Sequence[tuple[Unit, Road]]) -> list[str]:
+    estimates = Estimates.of(opened.base, ((unit.recipe, road) for unit, road in made))
     seen: set[str] = set()
     left: Counter[str] = Counter()
     unknown: Counter[str] = Counter()

@@ -24,6 +24,7 @@ from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
 from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.units import format_seconds
 from megatron_snow.recipe.drive import drive
+from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road
 
 _PER_ARM = ("train", "convert", "evaluate")  # what each run has of its own; data arrows are made before several start at once
@@ -33,7 +34,8 @@ _POLL = 0.2  # seconds between looks at the processes (ours)
 class Board:
     """Where the whole stands: artefacts and runs done, time left. Each artefact counts once, however many arms use it."""
 
-    def __init__(self, units: Sequence[Unit], roads: Sequence[Road], jobs: int = 1) -> None:
+    def __init__(self, base: Recipe, units: Sequence[Unit], roads: Sequence[Road], jobs: int = 1) -> None:
+        self._base = base
         self._pairs = list(zip(units, roads, strict=True))
         self._jobs = jobs
         self._done: set[str] = set()
@@ -43,7 +45,7 @@ class Board:
         """One line, where something was finished since the last."""
         left: dict[str, float] = {}
         unknown = finished = 0
-        estimates = Estimates.of((unit.recipe, road) for unit, road in self._pairs)
+        estimates = Estimates.of(self._base, ((unit.recipe, road) for unit, road in self._pairs))
         for unit, road in self._pairs:
             whole = True
             for stage in road.stages.values():
@@ -64,7 +66,7 @@ class Board:
         say(f"study: {len(self._done)}/{len(self._done) + len(left)} artefacts, {finished}/{len(self._pairs)} runs, {eta if left else 'all done'}")
 
 
-def run_here(units: Sequence[Unit], roads: Roads, before: Callable[[Unit, Road], None]) -> None:
+def run_here(base: Recipe, units: Sequence[Unit], roads: Roads, before: Callable[[Unit, Road], None]) -> None:
     """Run units in this process, one after the other; ``before`` may refuse one that could not be finished.
 
     Raises:
@@ -74,7 +76,7 @@ def run_here(units: Sequence[Unit], roads: Roads, before: Callable[[Unit, Road],
     made = [roads.road(unit.recipe) for unit in units]
     for unit, road in zip(units, made, strict=True):
         before(unit, road)
-    board = Board(units, made)
+    board = Board(base, units, made)
     failed: dict[str, SnowError] = {}  # folder or unit -> why
     broken: list[tuple[str, SnowError]] = []
     for unit, road in zip(units, made, strict=True):
@@ -128,13 +130,13 @@ def _complain(broken: Sequence[tuple[str, SnowError]]) -> None:
         raise kind(f"{len(broken)} run(s) could not be finished; the others are:\n" + "\n".join(f"  {name}: {error}" for name, error in broken))
 
 
-def run_at_once(units: Sequence[Unit], roads: Roads, command: Callable[[Unit], list[str]], jobs: int) -> None:
+def run_at_once(base: Recipe, units: Sequence[Unit], roads: Roads, command: Callable[[Unit], list[str]], jobs: int) -> None:
     """Run units in ``jobs`` processes at a time, each on its share of the cores and GPUs; ``command`` starts a unit's. Output goes to ``log/``.
 
     Raises SnowError as ``run_here``.
     """
     run_shared(units, roads)
-    board = Board(units, [roads.road(unit.recipe) for unit in units], jobs)
+    board = Board(base, units, [roads.road(unit.recipe) for unit in units], jobs)
     waiting, broken = list(units), []
     slots: dict[int, tuple[Unit, subprocess.Popen]] = {}
     with _forwarding(slots) as stopping:

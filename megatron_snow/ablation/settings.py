@@ -56,8 +56,18 @@ class Arm(Settings):
     """Fields of the recipe, ``key.path: value``, over those of the scale."""
     paper: str = ""
     """What the paper has for it, shown beside: ``22.0 (18.3) / 40.2 (33.1) / 11.6``."""
+    needs: str | None = None
+    """A file that the arm stands on and that may not be there, such as labels of your own: then the arm is left out, which plan and results say."""
     plan_only: bool = False
     """Planned beside the others and never run: sizes out of this machine's reach. Its tokens may differ."""
+    base: str | None = None
+    """A recipe of its own, from the study's folder, that the scale's ``set`` leaves alone; for what is planned only."""
+
+    @model_validator(mode="after")
+    def _only_planned_arms_stand_alone(self) -> Arm:
+        if self.base and not self.plan_only:
+            raise ValueError(f"base {self.base}: an arm that is run varies the study's recipe, or its difference would be that of two recipes; set plan_only")
+        return self
 
 
 class Study(Settings):

@@ -41,12 +41,9 @@ class Roads:
 
     def road(self, recipe: Recipe) -> Road:
         """The road of one unit's recipe: the stages that its last evaluation stands on, each in the store. Raises SnowError where a source is not there."""
-        whole = build_road(recipe, self.out)
-        last = [stage.name for stage in whole.stages.values() if stage.arrow == "evaluate"][-1]
-        stages = needed(whole.stages, [last])
         lineages: dict[str, str] = {}
         placed = []
-        for stage in stages:
+        for stage in self.bare(recipe):
             external = self._of(stage, recipe)
             lineages[stage.name] = digest(
                 {
@@ -60,6 +57,11 @@ class Roads:
             )
             placed.append(replace(stage, folder=f"store/{stage.arrow}/{lineages[stage.name][:_LENGTH]}", external=partial(dict, external)))
         return Road(placed, self.out, recipe.seed)
+
+    def bare(self, recipe: Recipe) -> list[Stage]:
+        """The stages that the last evaluation stands on, not yet placed in the store."""
+        stages = build_road(recipe, self.out).stages
+        return needed(stages, [[stage.name for stage in stages.values() if stage.arrow == "evaluate"][-1]])
 
     def _of(self, stage: Stage, recipe: Recipe) -> dict[str, str]:
         """What lies outside the road. Scanning a corpus's sources takes seconds, so the same settings are not scanned again."""

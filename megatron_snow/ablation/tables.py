@@ -20,10 +20,10 @@ def describe_arms(opened: Opened, seconds: Mapping[str, float]) -> dict[str, dic
     recipes = {unit.arm: unit.recipe for unit in opened.units} | dict(opened.planned)
     return {
         name: {
-            "title": arm.title,
+            "title": arm.title + (" (planned only)" if arm.plan_only else f" (left out: {opened.absent[name]} is not there)" if name in opened.absent else ""),
             "paper": arm.paper,
-            "parameters": parameter_count(recipes[name]),
-            "phases": describe_tokens(recipes[name]),
+            "parameters": parameter_count(recipes[name]) if name in recipes else None,
+            "phases": describe_tokens(recipes[name]) if name in recipes else "",
             "seconds": round(seconds[name], 1) if name in seconds else None,
         }
         for name, arm in opened.study.arms.items()
@@ -42,10 +42,7 @@ def markdown(tree: Mapping[str, Any], plots: Mapping[str, str]) -> str:
         "",
         *_table(
             ["arm", "what", "parameters", "phases", "training a run", "paper"],
-            [
-                [name, arm["title"], format_count(arm["parameters"]), arm["phases"], _seconds(arm["seconds"]), arm["paper"]]
-                for name, arm in tree["arms"].items()
-            ],
+            [[name, arm["title"], _count(arm["parameters"]), arm["phases"], _seconds(arm["seconds"]), arm["paper"]] for name, arm in tree["arms"].items()],
         ),
     ]
     for metric, found in tree["metrics"].items():
@@ -73,6 +70,10 @@ def _comparison(one: Mapping[str, Any]) -> list[str]:
 def _range(values: Mapping[str, Any], sign: str = "") -> str:
     interval = "" if values["low"] is None else f" [{values['low']:{sign}.4g}, {values['high']:{sign}.4g}]"
     return f"{values['value']:{sign}.4g}{interval}"
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else format_count(count)
 
 
 def _seconds(seconds: float | None) -> str:

@@ -70,11 +70,11 @@ def _run(study: Path, opened: Opened, units: list[Unit], roads: Roads, overrides
     from megatron_snow.ablation.run import command_of, run_at_once, run_here
 
     if jobs == 1:
-        run_here(units, roads, _refuse_without_sandbox)
+        run_here(opened.base, units, roads, _refuse_without_sandbox)
     else:
         for unit in units:
             _refuse_without_sandbox(unit, roads.road(unit.recipe))
-        run_at_once(units, roads, command_of(study, roads.out, opened.scale_name, overrides), jobs)
+        run_at_once(opened.base, units, roads, command_of(study, roads.out, opened.scale_name, overrides), jobs)
 
 
 def _refuse_without_sandbox(unit: Unit, road: Road) -> None:

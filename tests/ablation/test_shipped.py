@@ -1,0 +1,53 @@
+"""The shipped studies: every arm of every scale is a recipe, trains on the same tokens, and the plan can be shown."""
+
+from pathlib import Path
+
+import pytest
+
+from megatron_snow.ablation.arms import open_study, tokens_seen
+from megatron_snow.ablation.plan import render
+from megatron_snow.ablation.store import Roads
+
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted((ROOT / "examples" / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_shipped_study_opens_at_every_scale_and_plans(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for scale in ("cpu", "gpu"):
+        opened = open_study(path, scale)
+        assert opened.study.name == path.stem
+        assert {tokens_seen(unit.recipe) for unit in opened.units} == {opened.scale.tokens}
+        assert len({unit.seed for unit in opened.units}) >= 3
+        text = render(opened, opened.units, Roads(tmp_path / scale))
+        if scale == "gpu":
+            assert "not yet: corpus source the-stack: data/the-stack does not exist" in text and "of an H100" in text
+            (tmp_path / "data" / "the-stack").mkdir(parents=True)
+            (tmp_path / "data" / "the-stack" / "0.jsonl").write_text("{}\n")
+            text = render(opened, opened.units, Roads(tmp_path / scale))
+        assert all(name in text for name in opened.study.arms)
+        assert "to do, one at a time: " in text
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_the_issues_seven_studies_are_there():
+    assert [path.stem for path in STUDIES] == ["annotators", "grouping", "phases", "repetitions", "replay", "schedules", "sizes"]
+
+
+def test_what_is_equal_is_made_once(tmp_path):
+    opened = open_study(ROOT / "examples" / "studies" / "phases.yaml")
+    roads = Roads(tmp_path)
+    made = [roads.road(unit.recipe) for unit in opened.units]
+    folders = {name: {road.stages[name].folder for road in made if name in road.stages} for name in ("corpus", "synthesize", "tokenize", "train general")}
+    assert {name: len(found) for name, found in folders.items()} == {
+        "corpus": 1,
+        "synthesize": 1,
+        "tokenize": 1,
+        "train general": 6,
+    }  # beta's and final's are one
+    schedules = open_study(ROOT / "examples" / "studies" / "schedules.yaml")
+    made = [roads.road(unit.recipe) for unit in schedules.units]
+    assert len({road.stages["train general"].folder for road in made}) == 3
+    assert len({road.stages["train continued"].folder for road in made}) == 9
+    assert all("synthesize" not in road.stages for road in made)
