@@ -1,6 +1,6 @@
 """The corpus arrow: raw code -> standard tier and held-out set.
 
-    list and sample -> [datatrove, parallel] read, language, notebooks, rules, decontaminate, redact, sign
+    list and sample -> [datatrove, parallel] read, language, licences, notebooks, rules, decontaminate, redact, sign
                     -> exact and near-duplicates -> held-out split by repository -> sort and write
 
 Filters come first because they are cheap and parallel; duplicates are removed over the whole corpus before the split, so
@@ -30,6 +30,7 @@ from megatron_snow.corpus.folder import folder_fingerprint
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.installed import distributions_fingerprint, stdlib_fingerprint
 from megatron_snow.corpus.language import check_languages
+from megatron_snow.corpus.license_policy import check_licenses
 from megatron_snow.corpus.listing import Listing, make_listing
 from megatron_snow.corpus.sampling import hash_order
 from megatron_snow.corpus.settings import CorpusSettings, DistributionsSource, StdlibSource
@@ -68,7 +69,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
     reading), ``decontamination`` (items sought, ignored, found), ``near_duplicates`` (clusters, largest),
-    ``redactions`` (placeholder -> language -> how many), ``redacted_kinds`` (what was found -> how many).
+    ``redactions`` (placeholder -> language -> how many), ``redacted_kinds`` (what was found -> how many), ``refused_licenses`` (SPDX -> files dropped).
 
     Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
     """
@@ -78,6 +79,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     stages = work / "stages"
     if not summary_file.exists():
         check_languages(settings.languages)
+        check_licenses(settings.licenses)
         read_take_down(settings.take_down)  # a list that cannot be read is said before hours of listing
         detector = Detector(items(load_humaneval(settings.decontamination.humaneval)), settings.decontamination.min_characters)
         listing = make_listing(settings, seed, stages / "listing")
@@ -96,7 +98,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
     from megatron_snow.corpus.engine import run_steps
     from megatron_snow.corpus.redaction import Redactor
     from megatron_snow.corpus.secrets import scanner
-    from megatron_snow.corpus.steps import FAILED, DecontaminationStep, LanguageStep, NotebookStep, ReadStep, RedactionStep, RulesStep, SpoolStep
+    from megatron_snow.corpus.steps import FAILED, DecontaminationStep, LanguageStep, LicenseStep, NotebookStep, ReadStep, RedactionStep, RulesStep, SpoolStep
 
     spool = stages / "spool"
     spool.mkdir(parents=True, exist_ok=True)
@@ -106,6 +108,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
     steps = [
         ReadStep(stages / "listing", settings.max_file_bytes, shared, read_take_down(settings.take_down)),
         LanguageStep(settings, shared),
+        LicenseStep(settings, shared),
         NotebookStep(settings, shared),
         RulesStep(settings, shared),
         DecontaminationStep(settings, detector, shared),

@@ -28,6 +28,7 @@ class Funnel:
         self.matches: Counter[str] = Counter()
         self.redactions: dict[str, Counter[str]] = {}
         self.redacted_kinds: Counter[str] = Counter()
+        self.refused_licenses: Counter[str] = Counter()
         self._examples: dict[str, list[tuple[str, str, str]]] = {}
         self.dropped_rows: list[Dropped] = []
         """Every drop of this funnel by name; what ``add`` brings is not in it."""
@@ -56,11 +57,16 @@ class Funnel:
             self.redactions.setdefault(placeholder, Counter())[language or "unknown"] += count
             self.redacted_kinds[kind] += count
 
+    def refuse(self, license_: str) -> None:
+        """A document is dropped for its licence."""
+        self.refused_licenses[license_ or "none stated"] += 1
+
     def add(self, other: dict[str, Any]) -> None:
         """Add what another funnel's ``dump`` holds."""
         self.documents_in += other["in"]
         self.matches.update(other["matches"])
         self.redacted_kinds.update(other["redacted_kinds"])
+        self.refused_licenses.update(other["refused_licenses"])
         for placeholder, languages in other["redactions"].items():
             self.redactions.setdefault(placeholder, Counter()).update(languages)
         for reason, languages in other["drops"].items():
@@ -78,6 +84,7 @@ class Funnel:
             "matches": dict(self.matches),
             "redactions": redactions,
             "redacted_kinds": dict(self.redacted_kinds),
+            "refused_licenses": dict(self.refused_licenses),
         }
 
     @property
@@ -94,6 +101,7 @@ class Funnel:
             "examples": {reason: [{"id": identifier, "snippet": text} for _, identifier, text in shown] for reason, shown in sorted(self._examples.items())},
             "redactions": {placeholder: dict(sorted(counts.items())) for placeholder, counts in sorted(self.redactions.items())},
             "redacted_kinds": dict(self.redacted_kinds.most_common()),
+            "refused_licenses": dict(self.refused_licenses.most_common()),
         }
 
     def _keep_examples(self, reason: str, more: list[tuple[str, str, str]]) -> None:

@@ -19,6 +19,7 @@ from typing import cast
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.settings import digest
+from megatron_snow.corpus.license_texts import files_license, is_license_file
 from megatron_snow.corpus.licenses import distribution_license
 from megatron_snow.corpus.settings import DistributionsSource, StdlibSource
 
@@ -89,7 +90,7 @@ def distribution_files(source: DistributionsSource) -> Iterator[InstalledFile]:
     """Every file the distributions' RECORDs list inside the package folders (no scripts, no metadata)."""
     for distribution in installed_distributions(source):
         repository = normalised(distribution.metadata["Name"])
-        license_ = distribution_license(cast(Message, distribution.metadata))
+        license_ = distribution_license(cast(Message, distribution.metadata)) or files_license(_license_files(distribution))
         for file in sorted(distribution.files or (), key=str):
             parts = file.parts
             if ".." in parts or file.is_absolute() or "__pycache__" in parts or parts[0].endswith((".dist-info", ".egg-info")):
@@ -98,6 +99,16 @@ def distribution_files(source: DistributionsSource) -> Iterator[InstalledFile]:
             size = file.size if file.size is not None else _size(location)
             if size is not None:
                 yield InstalledFile(repository, file.as_posix(), location, license_, size)
+
+
+def _license_files(distribution: importlib.metadata.Distribution) -> Iterator[tuple[str, str]]:
+    """(name, text) of the licence files in a distribution's metadata folder."""
+    for file in distribution.files or ():
+        if file.parts[0].endswith((".dist-info", ".egg-info")) and is_license_file(file.name):
+            try:
+                yield file.name, Path(str(distribution.locate_file(file))).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue
 
 
 def _size(location: str) -> int | None:

@@ -89,6 +89,8 @@ def _by_rules(content: bytes) -> Iterator[Span]:
 def _aws_pairs(content: bytes) -> Iterator[Span]:
     """Access key ids, and near them the 40 characters of the secret: neither says by itself that it is one."""
     for identifier in _AWS_ID.finditer(content):
+        if identifier.group().endswith(b"EXAMPLE"):  # as Amazon's documentation writes them
+            continue
         yield Span(identifier.start(), identifier.end(), KEY, "aws-access-key-id")
         for secret in _AWS_SECRET.finditer(content, max(0, identifier.start() - _AWS_NEAR), identifier.end() + _AWS_NEAR):
             if _VARIED.search(secret.group()):

@@ -81,6 +81,20 @@ class RuleSettings(Settings):
     drop_vendored: bool = True  # ours: linguist's vendored paths are copies of other repositories' code
 
 
+class LicenseSettings(Settings):
+    """Which licences let a file in. A file that states one at its top goes by that, every other by its repository's."""
+
+    allowed: tuple[str, ...] = ("Permissive", "Public Domain")  # The Stack v2 (arXiv 2402.19173), section 2.1: what ScanCode calls so
+    """Categories of ScanCode's licence database, or SPDX identifiers."""
+    refused: tuple[str, ...] = ()
+    """Categories or identifiers kept out though ``allowed`` names them."""
+    none_stated: Literal["keep", "drop"] = "keep"  # StarCoder2, section 2.1: permissive, or none stated
+    unknown: Literal["keep", "drop"] = "drop"  # ours: what states a licence nobody can read has not permitted anything
+    """Of files under a licence that is stated and not told."""
+    file_level: bool = True
+    """Look for a licence at the top of every file; False goes by repositories alone."""
+
+
 Treatment = Literal["off", "redact", "drop"]
 
 
@@ -137,6 +151,7 @@ class CorpusSettings(Settings):
     """Lower-case name endings never read (StarCoder2 excluded 130 after looking at them, its appendix A.1)."""
     max_file_bytes: Bytes = 10_000_000  # StarCoder2, section 2.1: files under 10 MB (compressed there)
     rules: RuleSettings = RuleSettings()
+    licenses: LicenseSettings = LicenseSettings()
     redaction: RedactionSettings = RedactionSettings()
     near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
     decontamination: DecontaminationSettings = DecontaminationSettings()

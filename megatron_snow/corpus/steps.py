@@ -1,4 +1,4 @@
-"""The filtering stage as datatrove steps: read, language, notebooks, rules, decontamination, redaction, spool.
+"""The filtering stage as datatrove steps: read, language, licences, notebooks, rules, decontamination, redaction, spool.
 
 A step that drops a document counts it in the task's funnel. A document on which a step fails is dropped too, with the
 error as its reason: one file nobody foresaw must not cost the run (datatrove stops its pool at the first exception).
@@ -24,6 +24,8 @@ from megatron_snow.corpus.decontamination import Detector
 from megatron_snow.corpus.dropped import write_dropped
 from megatron_snow.corpus.folder import Broken, read_rows
 from megatron_snow.corpus.funnel import Funnel
+from megatron_snow.corpus.license_policy import Policy
+from megatron_snow.corpus.license_texts import header_license
 from megatron_snow.corpus.listing import FileItem, RowsItem, read_task
 from megatron_snow.corpus.notebooks import NotebookError, notebook_to_script
 from megatron_snow.corpus.redaction import Redactor
@@ -149,6 +151,26 @@ class LanguageStep(JudgeStep):
         if self.settings.rules.drop_vendored and language.is_vendored(path):
             return "vendored"
         return "generated" if language.is_generated(path, content) else None
+
+
+class LicenseStep(JudgeStep):
+    """Keeps what its licence permits to keep; a licence the file states at its top goes before its repository's."""
+
+    name = "licences"
+
+    def __init__(self, settings: CorpusSettings, funnel: Funnel) -> None:
+        super().__init__(settings, funnel)
+        self.policy = Policy(settings.licenses)
+
+    def judge(self, document: Document) -> str | None:
+        """Sets the document's licence; counts which one was refused."""
+        if self.settings.licenses.file_level and (stated := header_license(document.text)):
+            document.metadata["license"] = stated
+        verdict = self.policy.verdict(document.metadata["license"])
+        if verdict == "allowed":
+            return None
+        self.funnel.refuse(document.metadata["license"])
+        return verdict
 
 
 class NotebookStep(JudgeStep):
