@@ -25,11 +25,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*)
 quickstart: install
 	$(BIN)/snow run examples/quickstart/recipe.yaml
 
+# Two files at a time, as they come (xdist would begin the few long tests of the whole road last): much of the suite waits for processes to start.
 test: install
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: install
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m soak
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m soak -o faulthandler_timeout=7200
 
 check: install
 	$(BIN)/ruff check .
