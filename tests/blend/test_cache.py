@@ -53,13 +53,13 @@ def settle(cache: Path) -> None:
         os.utime(path, ns=(time.time_ns() + 60 * 10**9,) * 2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=300))
 def test_digest_equals_its_twin(data: bytes) -> None:
     assert native.digest(data) == reference.digest(data)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(min_size=1, max_size=300), st.data())
 def test_digest_tells_any_change(data: bytes, draw: st.DataObject) -> None:
     changed = bytearray(data)

@@ -69,7 +69,7 @@ def test_split_stays_within_one_and_a_half(name: str) -> None:
     assert within_increments(dataset_of, index_of)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(weights_lists, seeds, st.integers(0, 300))
 def test_table_equals_its_twin_and_keeps_the_bound(weights: list[float], seed: int, samples: int) -> None:
     dataset_of, index_of = blend_table(weights, samples, seed)
@@ -81,7 +81,7 @@ def test_table_equals_its_twin_and_keeps_the_bound(weights: list[float], seed: i
     assert np.array_equal(dataset_of, blend_table(weights, samples, seed)[0])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(weights_lists, seeds, st.integers(0, 300), st.integers(0, 2**44))
 def test_split_equals_its_twin_and_keeps_the_bound(weights: list[float], seed: int, samples: int, far: int) -> None:
     names = np.random.default_rng(abs(seed)).permutation(len(weights)).astype(np.int32)
@@ -97,7 +97,7 @@ def test_split_equals_its_twin_and_keeps_the_bound(weights: list[float], seed: i
     assert np.array_equal(np.bincount(dataset_of, minlength=len(weights)), public.counts(samples))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(weights_lists, st.integers(0, 2**44))
 def test_split_keeps_the_bound_far_out(weights: list[float], samples: int) -> None:
     total = sum(Fraction(w) for w in weights)
@@ -105,7 +105,7 @@ def test_split_keeps_the_bound_far_out(weights: list[float], samples: int) -> No
         assert abs(taken - samples * Fraction(w) / total) <= Fraction(3, 2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=30))
 def test_sizes_as_weights_use_every_dataset_up(sizes: list[int]) -> None:
     """The exhaustive blend: after sum(sizes) samples each dataset gave exactly its size."""

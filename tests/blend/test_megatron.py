@@ -148,7 +148,7 @@ def test_more_samples_than_a_dataset_has(tokens: Path) -> None:
             MegatronSamples(tokens, BLEND, 32, samples, ORDER, max_epochs={"high_quality": 0.1})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 50), st.integers(1, 4), st.integers(0, 2**31))
 def test_sample_index_equals_its_twin_and_megatron_core(lengths: list[int], sequence: int, epochs: int, seed: int) -> None:
     sizes = np.array(lengths, np.int32)
@@ -163,7 +163,7 @@ def test_sample_index_equals_its_twin_and_megatron_core(lengths: list[int], sequ
     assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=20), st.integers(1, 300))
 def test_blend_equals_its_twin_and_megatron_core(weights: list[float], samples: int) -> None:
     shares = np.array(weights) / np.sum(weights)

@@ -38,7 +38,7 @@ def walk(weights: list[float], limits: list[int | None], seed: int, samples: int
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(limited, st.integers(0, 2**32), st.integers(0, 120))
 def test_a_mixture_equals_its_definition(blend: list, seed: int, samples: int) -> None:
     weights, limits = [w for w, _ in blend], [limit for _, limit in blend]

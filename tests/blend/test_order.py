@@ -16,7 +16,7 @@ from megatron_snow.blend import native, reference
 keys = st.integers(0, 2**64 - 1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 700), keys)
 def test_permutation_is_one_and_equals_its_twin(size: int, key: int) -> None:
     places = [native.permute(i, size, key) for i in range(size)]
@@ -25,7 +25,7 @@ def test_permutation_is_one_and_equals_its_twin(size: int, key: int) -> None:
     assert [places[i] for i in some] == [reference.permute(i, size, key) for i in some]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 2**48), keys, st.data())
 def test_permutation_equals_its_twin_at_any_size(size: int, key: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
@@ -72,7 +72,7 @@ def test_order_looks_random(documents: int) -> None:
     assert abs(means[2] - 0.5) < error and abs(means[3] - 1 / 3) < error
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=700), keys, st.data())
 def test_spans_equal_their_twin(lengths: list[int], key: int, data: st.DataObject) -> None:
     raw = np.zeros(4 * len(lengths) + 2, np.uint8)
@@ -119,7 +119,7 @@ def test_more_documents_than_int32_holds(tmp_path: Path) -> None:
         order.spans(0, 1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=700), keys)
 def test_a_restored_order_is_the_built_one(lengths: list[int], key: int) -> None:
     array = np.array(lengths, np.int32)

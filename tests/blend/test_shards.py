@@ -27,7 +27,7 @@ def write(prefix: Path, dtype: str, documents: list[list[int]], rng: np.random.G
         out.finish()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["<u2", "<i4", "uint8", "<i8"]), st.lists(sequences, max_size=8)), min_size=1, max_size=4), st.data())
 def test_lengths_and_pieces_equal_the_python_reader(tmp_path_factory: pytest.TempPathFactory, shards: list, data: st.DataObject) -> None:
     folder, rng = tmp_path_factory.mktemp("tiers"), np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_snow.benchmarks.humaneval import load_humaneval
@@ -125,7 +125,6 @@ def test_four_spaces_before_a_fence_are_text(judge):
     assert judge.judge(answer(f"Problem: {PROBLEM}\n\n    ```python\n{CODE['Python']}    ```\n"), "Python").reason == "no code block"
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map(str.strip).filter(bool))
 def test_any_statement_leaves_python_python(problem):
     for code in ("x = 1", "from __future__ import annotations\nx = 1", '"""Own."""\nfrom __future__ import annotations\nx = 1', "#!/usr/bin/python\nx = 1"):

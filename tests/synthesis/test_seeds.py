@@ -13,7 +13,6 @@ from tests.synthesis.conftest import document
 LINES = st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=60), max_size=40)
 
 
-@settings(deadline=None)
 @given(lines=LINES, most=st.integers(1, 15), characters=st.integers(40, 400), seed=st.integers(0, 1000))
 def test_a_seed_is_consecutive_whole_lines(lines, most, characters, seed):
     text = "\n".join(lines)
@@ -49,7 +48,7 @@ def corpus(counts: dict[str, int]):
 
 
 @given(python=st.integers(0, 40), c=st.integers(0, 40), java=st.integers(0, 40), limit=st.integers(1, 60), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_first_n_of_all_and_one_a_document(python, c, java, limit, seed):
     rows = corpus({"Python": python, "C": c, "Java": java})
     everything = draw_seeds(rows, 15, 2000, 0.5, None, seed)
@@ -77,7 +76,7 @@ def test_another_seed_gives_other_lines_of_the_same_documents():
 
 
 @given(sizes=st.dictionaries(st.sampled_from(["Python", "C", "Java", "Go"]), st.integers(1, 200), min_size=1), share=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_prefix_has_the_mix_until_a_pool_is_empty(sizes, share):
     pools = {name: [Seed(f"{name}{i}", name, "x") for i in range(size)] for name, size in sizes.items()}
     shares = shares_of({name: float(size) for name, size in sizes.items()}, share)

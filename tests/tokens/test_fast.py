@@ -49,7 +49,7 @@ def pairs(tokenizer: Path) -> dict[bool, tuple[FastEncoder, HuggingFaceEncoder]]
 
 
 @installed
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(texts=st.lists(ANY, min_size=1, max_size=20), as_text=st.booleans())
 def test_adversarial_unicode(pairs: dict[bool, tuple[FastEncoder, HuggingFaceEncoder]], texts: list[str], as_text: bool) -> None:
     mine, theirs = pairs[as_text]

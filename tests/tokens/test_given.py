@@ -191,7 +191,7 @@ WORDS = st.sampled_from(
 
 
 @pytest.mark.parametrize("keep", [False, True])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some=st.lists(WORDS, max_size=25))
 def test_sentences_are_nltk_s(nltk_data: Path, keep: bool, some: list[str]) -> None:
     import nltk

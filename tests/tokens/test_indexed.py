@@ -33,7 +33,7 @@ def write_with_megatron(prefix: Path, documents: list[list[list[int]]], dtype: t
     builder.finalize(f"{prefix}.idx")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(documents=DOCUMENTS, wide=st.booleans())
 def test_same_bytes_as_megatron_and_each_reads_the_other(tmp_path_factory: pytest.TempPathFactory, documents: list[list[list[int]]], wide: bool) -> None:
     from megatron.core.datasets.indexed_dataset import IndexedDataset as MegatronDataset
@@ -88,7 +88,7 @@ def test_values_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             out.add(np.array([1]), [3])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(documents=DOCUMENTS, cut=st.integers(0, 20), extra=st.integers(0, 5))
 def test_resume_from_a_commit_gives_the_same_bytes(tmp_path_factory: pytest.TempPathFactory, documents: list[list[list[int]]], cut: int, extra: int) -> None:
     folder = tmp_path_factory.mktemp("resume")
@@ -183,7 +183,7 @@ def test_missing_and_truncated_files_are_named(tmp_path: Path) -> None:
         IndexedDataset(tmp_path / "x")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_mutations_never_crash_and_the_checksum_finds_every_one(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("mutated")

@@ -91,7 +91,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         list(read_rows(tmp_path / "a.parquet", ["n"]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_mutated_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("mutated")

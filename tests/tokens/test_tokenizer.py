@@ -35,7 +35,7 @@ def ready(tokenizer: Path) -> tuple[CodeTokenizer, Encoder, Any]:
     return loaded, loaded.spec.build(), parse_tokenizer(str(loaded.spec.model))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=ANY_TEXT)
 @example(text="\t\tif x:\r\n\r\n    return'\u3000\u00a0\x00\ufeff 12٣½ <|endoftext|> <fim_prefix>\n")
 def test_every_text_comes_back(ready: tuple[CodeTokenizer, Encoder, Any], text: str) -> None:
