@@ -1,6 +1,7 @@
 """The annotate arrow: a BERT-style quality annotator, its scores of the standard tier, and the high-quality tier it selects.
 
-Reading order: settings, draw, survey, labelled, heuristics, sections, encoder, head, scoring, selection, validation, annotator.
+Reading order: settings, draw, survey, labelled, heuristics, sections, pooling, encoder, crew, head, heads, calibration, training, fine_tune, scoring,
+selection, validation, annotator.
 """
 
 from megatron_snow.quality.annotator import annotate, source_fingerprint

@@ -2,15 +2,14 @@
 
     labelled files -> sections -> frozen encoder -> linear head -> scores of the tier -> selection per language -> high-quality tier
 
-A file's score is the mean of the head's probability over its TOP, MIDDLE and BOTTOM sections (paper section 3.2). Training the head on
-frozen embeddings costs one pass of the encoder over the labelled files and seconds after that; fine-tuning the encoder could
-score better and would cost that pass an epoch. Nearly all the time goes into the encoder, so everything it has done is kept.
+A file's score is the mean of the head's output over its TOP, MIDDLE and BOTTOM sections (paper section 3.2). Training the head on
+frozen embeddings costs one pass of the encoder over the labelled files and seconds after that; fine-tuning the encoder (``fine_tune``)
+costs some three passes an epoch. Nearly all the time goes into the encoder, so everything it has done is kept.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +21,15 @@ from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.artifacts.units import format_count
-from megatron_snow.quality.settings import AnnotateSettings, JsonlPositives
+from megatron_snow.quality.settings import AnnotateSettings, JsonlPositives, ScoredPositives
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
     from megatron_snow.quality.encoder import SectionEncoder
-    from megatron_snow.quality.head import LinearHead
     from megatron_snow.quality.survey import Survey
+    from megatron_snow.quality.training import Labels
 
 SNIPPET = 600  # characters of an example in the summary (ours)
 DECILE_EXAMPLES = 2  # files shown of each tenth of the scores (ours)
@@ -40,43 +39,58 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
     """Train the annotator, score the standard tier ``corpus/standard``, select the high-quality tier; returns the counts.
 
     Writes ``work/high_quality/*.jsonl.zst`` (the tier, in the standard tier's row order, with ``score`` and ``tokens``),
-    ``work/scores.parquet`` (id, language, repository, score, tokens, bytes, sections, selected: a row for each scored file),
-    ``work/head.safetensors`` (weight [1, width], bias [1]) and ``work/summary.json``:
+    ``work/scores.parquet`` (id, language, repository, score, probability, tokens, bytes, sections, selected: a row for each scored file),
+    ``work/labelled.parquet`` (id, repository, language, source, label, side, score), ``work/head.safetensors`` (weight [heads, width],
+    bias [heads]), ``work/encoder`` where it was fine-tuned, and ``work/summary.json``:
 
-    - ``encoder``: name, pooling, precision, section, width
+    - ``encoder``: name, pooling, precision, section, width, tuned
+    - ``head``: task, heads (languages with one of their own, ``*`` for all others), calibration
     - ``labelled``: for each source ``stands_for``, files asked for and found; ``training`` and ``validation`` counts by class and repositories
-    - ``losses``: the head's mean training loss, an epoch each
-    - ``validation``: auc, standard_error, positives, negatives, points (ROC), within_languages, languages -> auc, ...
-    - ``histogram``: edges, languages -> counts
-    - ``selection``: language -> files, tokens, mix, target, selected, selected_tokens, threshold
+    - ``losses``, ``validation_losses``: the shared head's, an epoch each; ``best_epoch``; ``rounds`` of hard negatives: round, added, auc
+    - ``validation``: auc, standard_error, positives, negatives, points (ROC), within_languages, languages -> auc, ..., calibration (brier,
+      error, bins, cross_fitted), or spearman and rmse of a regression
+    - ``histogram``: edges, languages -> counts; ``repetition``: horizon, times, unique
+    - ``selection``: language -> files, tokens, mix, target, selected, selected_tokens, threshold, floor, at_threshold, at_threshold_selected
     - ``deciles``: tenths of the scores from the lowest: from, to, files, examples [{id, language, score, tokens, selected, snippet}]
 
     ``work`` may hold parts of a killed run with the same settings, seed and inputs; they are used and, at the end, removed.
     Raises SnowError where the encoder cannot be had, a source of positives is empty or broken, or nothing can be split or scored.
     """
+    from megatron_snow.quality.crew import EncoderCrew
     from megatron_snow.quality.encoder import SectionEncoder
-    from megatron_snow.quality.scoring import score_tier
+    from megatron_snow.quality.labelled import read_labelled
+    from megatron_snow.quality.scoring import embed_labelled, score_tier
     from megatron_snow.quality.selection import language_tokens, select
     from megatron_snow.quality.survey import take_survey
+    from megatron_snow.quality.training import train_annotator
     from megatron_snow.quality.validation import histogram
     from megatron_snow.tokens.encoder import load_tokenizer
 
     standard, parts = corpus / "standard", work / "parts"
     encoder = SectionEncoder(settings)
     survey = take_survey(settings, seed, standard)
-    head, trained = _train(settings, seed, standard, survey, encoder, parts)
-    about = {"encoder": settings.encoder, "pooling": settings.pooling, "section": str(settings.section)}
-    head.save(work / "head.safetensors", about)
-    scored = score_tier(encoder, head, standard, survey.sample, load_tokenizer(tokenizer), parts)
+    encoder, folder, tuned = _tuned(encoder, settings, seed, standard, survey, work)
+    with EncoderCrew(settings, encoder, folder) as crew:
+        total = sum(map(len, survey.positives)) + len(survey.negatives) + len(survey.pool) + (settings.labels.count if settings.labels else 0)
+        labelled = embed_labelled(crew, read_labelled(settings, seed, standard, survey), total, parts)
+        heads, labels, trained = train_annotator(labelled, settings, seed)
+        heads.save(work / "head.safetensors", {"encoder": settings.encoder, "pooling": encoder.pooling, "section": settings.section})
+        scored = score_tier(crew, heads, standard, survey.sample, load_tokenizer(tokenizer), parts)
+        if crew.computed.sections:
+            say(f"  encoder: {crew.computed}")
+    _write_labels(work / "labelled.parquet", labels, heads.file_scores(labelled.vectors, labelled.counts, labels.languages.tolist()))
     corpus_tokens = language_tokens(scored, survey.bytes)
-    mask, selection = select(scored, corpus_tokens, settings.tokens)
+    mask, selection = select(scored, corpus_tokens, settings.budget, settings.floors)
     deciles = _decile_rows(scored)
     snippets = _write_tier(standard, scored, mask, deciles, work)
     precision = str(encoder.precision).removeprefix("torch.")
+    about = {"name": settings.encoder, "pooling": encoder.pooling, "section": settings.section, "precision": precision, "width": encoder.width}
+    repetition = settings.repetition
     summary = {
-        "encoder": {"name": settings.encoder, "pooling": settings.pooling, "section": settings.section, "precision": precision, "width": encoder.width},
+        "encoder": {**about, "tuned": bool(tuned), **({"fine_tune": tuned} if tuned else {})},
         **trained,
         "histogram": histogram(scored["score"].to_numpy(), scored["language"].to_numpy(zero_copy_only=False)),
+        "repetition": {"horizon": repetition.horizon, "times": repetition.times, "unique": repetition.unique} if repetition else None,
         "selection": selection,
         "deciles": _deciles(scored, mask, deciles, snippets),
     }
@@ -86,45 +100,43 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
 
 
 def source_fingerprint(settings: AnnotateSettings) -> str:
-    """Changes with the files outside the road that the settings name: jsonl positives and a local encoder (sizes and times, cheap)."""
-    named = [source.path for source in settings.positives if isinstance(source, JsonlPositives)]
+    """Changes with the files outside the road that the settings name: jsonl and parquet files, and a local encoder (sizes and times, cheap)."""
+    named = [source.path for source in settings.positives if isinstance(source, JsonlPositives | ScoredPositives)]
+    named = [settings.labels.path] if settings.labels else named
     folder = Path(settings.encoder)
     found = [Path(path) for path in named] + (sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else [])
     return digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [str(path), "missing"] for path in found])
 
 
-def _train(settings: AnnotateSettings, seed: int, standard: Path, survey: Survey, encoder: SectionEncoder, parts: Path) -> tuple[LinearHead, dict[str, Any]]:
-    """The head, and what the summary says of its training and validation."""
-    import numpy as np
+def _tuned(
+    encoder: SectionEncoder, settings: AnnotateSettings, seed: int, standard: Path, survey: Survey, work: Path
+) -> tuple[SectionEncoder, str | None, dict[str, Any] | None]:
+    """The encoder to use, its folder and how its training went: the given one with None and None where it stays frozen."""
+    if settings.fine_tune is None:
+        return encoder, None, None
+    from megatron_snow.quality.encoder import SectionEncoder
+    from megatron_snow.quality.fine_tune import fine_tune
+    from megatron_snow.quality.labelled import read_labelled
 
-    from megatron_snow.quality.head import train_head
-    from megatron_snow.quality.labelled import NEGATIVE, read_labelled, split_by_repository, stands_for
-    from megatron_snow.quality.scoring import embed_labelled
-    from megatron_snow.quality.validation import validate
+    found = fine_tune(encoder, settings, seed, read_labelled(settings, seed, standard, survey), work / "encoder")
+    return SectionEncoder(settings, str(work / "encoder")), str(work / "encoder"), found
 
-    total = sum(map(len, survey.positives)) + len(survey.negatives)
-    labelled = embed_labelled(encoder, read_labelled(settings, seed, standard, survey), total, parts)
-    examples = labelled.examples
-    positive = np.array([example.source != NEGATIVE for example in examples])
-    held_out = split_by_repository([example.repository for example in examples], positive, settings.head.validation, seed)
-    head, losses = train_head(*labelled.part(~held_out), positive[~held_out], settings.head, seed)
-    scores = head.file_scores(*labelled.part(held_out))
-    found = validate(positive[held_out], scores, [example.language for example, out in zip(examples, held_out, strict=True) if out])
-    files = f"{found['positives']} positives and {found['negatives']} negatives of unseen repositories"
-    say(f"  annotator: ROC-AUC {found['auc']:.3f} +- {found['standard_error']:.3f} on {files}")
 
-    drawn = Counter(example.source for example in examples)
-    sources = [
-        {"kind": source.kind, "stands_for": stands_for(source), "asked": source.count, "found": drawn[index]} for index, source in enumerate(settings.positives)
-    ]
-    sources.append(
-        {"kind": "negatives", "stands_for": "random files of the standard tier, as in the paper", "asked": settings.negatives, "found": drawn[NEGATIVE]}
-    )
-    sides = {}
-    for name, side in (("training", ~held_out), ("validation", held_out)):
-        repositories = {example.repository for example, here in zip(examples, side, strict=True) if here}
-        sides[name] = {"positives": int(positive[side].sum()), "negatives": int((~positive[side]).sum()), "repositories": len(repositories)}
-    return head, {"labelled": {"sources": sources, **sides}, "losses": [round(loss, 6) for loss in losses], "validation": found}
+def _write_labels(path: Path, labels: Labels, scores: np.ndarray) -> None:
+    """labelled.parquet: which files the annotator was trained and judged on."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "id": [example.name for example in labels.examples],
+        "repository": [example.repository for example in labels.examples],
+        "language": [example.language for example in labels.examples],
+        "source": labels.source,
+        "label": labels.label,
+        "side": ["validation" if out else "training" if used else "pool" for out, used in zip(labels.held_out, labels.training, strict=True)],
+        "score": scores,
+    }
+    pq.write_table(pa.table(columns), path)
 
 
 def _decile_rows(scored: pa.Table) -> list[np.ndarray]:
@@ -184,9 +196,10 @@ def _counts(settings: AnnotateSettings, survey: Survey, summary: dict[str, Any],
     languages = summary["selection"].values()
     scored, available = sum(one["files"] for one in languages), sum(one["tokens"] for one in languages)
     selected = sum(one["selected_tokens"] for one in languages)
-    if settings.tokens > available:
-        say(f"  the budget of {format_count(settings.tokens)} tokens is more than the {format_count(available)} scored: every scored file is selected")
+    if settings.budget > available:
+        say(f"  the budget of {format_count(settings.budget)} tokens is more than the {format_count(available)} scored: every scored file is selected")
     labelled, validation = summary["labelled"], summary["validation"]
+    drawn = {kind: sum(one["found"] for one in labelled["sources"] if one["kind"] == kind) for kind in ("negatives", "hard_negatives")}
     return {
         "documents": sum(survey.files.values()),
         "corpus_tokens": round(corpus_tokens),
@@ -194,10 +207,10 @@ def _counts(settings: AnnotateSettings, survey: Survey, summary: dict[str, Any],
         "scored_tokens": available,
         "selected": sum(one["selected"] for one in languages),
         "selected_tokens": selected,
-        "budget_tokens": settings.tokens,
-        "shortfall_tokens": max(0, settings.tokens - selected),
-        "positives": sum(source["found"] for source in labelled["sources"][:-1]),
-        "negatives": labelled["sources"][-1]["found"],
+        "budget_tokens": settings.budget,
+        "shortfall_tokens": max(0, settings.budget - selected),
+        "positives": sum(one["found"] for one in labelled["sources"]) - sum(drawn.values()),
+        "negatives": sum(drawn.values()),
         "auc": validation["auc"],
         "auc_validation_files": validation["positives"] + validation["negatives"],
     }

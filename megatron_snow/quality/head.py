@@ -1,4 +1,4 @@
-"""The linear head: logistic regression on the encoder's vectors, trained with torch, kept as head.safetensors.
+"""The linear head: logistic or linear regression on the encoder's vectors, trained with torch.
 
 Vectors are standardised with the training sections' mean and deviation, and that is folded into the weights afterwards: a
 learning rate then means the same for every encoder and pooling. Each section of a labelled file is an example with the file's
@@ -10,32 +10,27 @@ Scores are taken in float64 by one NumPy expression a row, so that they do not d
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.publish import write_atomically
-from megatron_snow.artifacts.settings import canonical_json
 from megatron_snow.quality.settings import HeadSettings
-
-_ABOUT = "annotator"  # key of the metadata
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """``sigmoid(vector @ weight + bias)``."""
+    """``sigmoid(vector @ weight + bias)`` for classes; without the sigmoid for labels on a scale, brought to [0, 1]."""
 
     weight: np.ndarray
     """float32 [width]"""
     bias: float
+    task: Literal["classification", "regression"] = "classification"
 
     def section_scores(self, vectors: np.ndarray) -> np.ndarray:
-        """Score of each section in (0, 1), float64 [n], from float32 [n, width]."""
-        logits = (vectors.astype(np.float64) * self.weight.astype(np.float64)).sum(axis=1) + self.bias
-        return 1.0 / (1.0 + np.exp(-logits))
+        """Score of each section, float64 [n], from float32 [n, width]: in (0, 1), or near [0, 1] for a regression."""
+        outputs = (vectors.astype(np.float64) * self.weight.astype(np.float64)).sum(axis=1) + self.bias
+        return outputs if self.task == "regression" else 1.0 / (1.0 + np.exp(-outputs))
 
     def file_scores(self, vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Mean over each file's sections, float64 [files]; ``counts`` (int [files], all >= 1) of consecutive rows each."""
@@ -43,36 +38,53 @@ class LinearHead:
             return np.empty(0)
         return np.add.reduceat(self.section_scores(vectors), np.concatenate(([0], np.cumsum(counts)[:-1]))) / counts
 
-    def save(self, path: Path, about: dict[str, str]) -> None:
-        """Write the head with ``about`` (encoder, pooling, section) as metadata, as one JSON value: the format does not keep the order of several."""
-        from safetensors.numpy import save
 
-        tensors = {"weight": self.weight.astype(np.float32)[None], "bias": np.array([self.bias], dtype=np.float32)}
-        write_atomically(path, save(tensors, metadata={_ABOUT: canonical_json(about)}))
+@dataclass(frozen=True)
+class Trained:
+    """A head and how its training went."""
 
-
-def load_head(path: Path) -> tuple[LinearHead, dict[str, str]]:
-    """A saved head and its metadata. Raises SnowError where the file is not one."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return LinearHead(file.get_tensor("weight")[0], float(file.get_tensor("bias")[0])), json.loads(file.metadata()[_ABOUT])
-    except (OSError, SafetensorError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise SnowError(f"{path} is not an annotator's head ({error}); delete its folder and run annotate again") from error
+    head: LinearHead
+    losses: list[float]
+    """Mean training loss of each epoch."""
+    held_out_losses: list[float]
+    """The same on the held-out files, after each epoch."""
+    best_epoch: int
+    """From 1: the epoch whose weights the head has."""
 
 
-def train_head(vectors: np.ndarray, counts: np.ndarray, positive: np.ndarray, settings: HeadSettings, seed: int) -> tuple[LinearHead, list[float]]:
-    """Fit the head; returns it and the mean training loss of each epoch.
+def train_head(
+    vectors: np.ndarray,
+    counts: np.ndarray,
+    labels: np.ndarray,
+    settings: HeadSettings,
+    seed: int,
+    held_out: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    task: Literal["classification", "regression"] = "classification",
+) -> Trained:
+    """Fit the head.
 
-    ``vectors`` float32 [sections, width], ``counts`` int [files], ``positive`` bool [files]; a file's sections are consecutive.
+    ``vectors`` float32 [sections, width], ``counts`` int [files], ``labels`` float [files] in [0, 1] (bool for classes); a file's sections
+    are consecutive. ``held_out``: the same three of files to watch; with ``settings.patience`` training ends when their loss has not
+    fallen for so many epochs. The head is that of the epoch with their lowest loss; without ``held_out``, of the last.
     """
     import torch
 
+    classes = task == "classification"
     mean, deviation = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64) + 1e-6
-    inputs = torch.from_numpy(((vectors - mean) / deviation).astype(np.float32))
-    labels = torch.from_numpy(np.repeat(positive, counts).astype(np.float32))
-    weights = torch.from_numpy(np.repeat(1.0 / counts, counts).astype(np.float32))
+
+    def prepared(some: np.ndarray, count: np.ndarray, label: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rows = torch.from_numpy(((some - mean) / deviation).astype(np.float32))
+        return rows, torch.from_numpy(np.repeat(label, count).astype(np.float32)), torch.from_numpy(np.repeat(1.0 / count, count).astype(np.float32))
+
+    def cost(rows: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Summed over files."""
+        outputs = linear(rows).squeeze(1)
+        if classes:
+            return torch.nn.functional.binary_cross_entropy_with_logits(outputs, label, weight, reduction="sum")
+        return (weight * (outputs - label) ** 2).sum()
+
+    inputs, targets, weights = prepared(vectors, counts, labels)
+    watched = prepared(*held_out) if held_out is not None else None
     linear = torch.nn.Linear(inputs.shape[1], 1)
     torch.nn.init.zeros_(linear.weight)
     torch.nn.init.zeros_(linear.bias)
@@ -80,17 +92,27 @@ def train_head(vectors: np.ndarray, counts: np.ndarray, positive: np.ndarray, se
     steps = settings.epochs * -(-len(inputs) // settings.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     generator = torch.Generator().manual_seed(seed % 2**63)
-    losses = []
-    for _ in range(settings.epochs):
+    losses: list[float] = []
+    held_out_losses: list[float] = []
+    best = 0
+    kept = (linear.weight.detach().clone(), linear.bias.detach().clone())
+    for epoch in range(settings.epochs):
         total = 0.0
         for batch in torch.split(torch.randperm(len(inputs), generator=generator), settings.batch):
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(linear(inputs[batch]).squeeze(1), labels[batch], weights[batch], reduction="sum")
+            loss = cost(inputs[batch], targets[batch], weights[batch])
             optimizer.zero_grad()
             (loss / weights[batch].sum()).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             total += loss.item()
         losses.append(total / float(weights.sum()))
-    weight = linear.weight.detach().numpy()[0].astype(np.float64) / deviation
-    bias = float(linear.bias.detach()) - float((weight * mean).sum())
-    return LinearHead(weight.astype(np.float32), float(np.float32(bias))), losses
+        if watched is not None:
+            with torch.no_grad():
+                held_out_losses.append(cost(*watched).item() / float(watched[2].sum()))
+        if watched is None or held_out_losses[-1] < min(held_out_losses[:-1], default=float("inf")):
+            best, kept = epoch, (linear.weight.detach().clone(), linear.bias.detach().clone())
+        if settings.patience is not None and epoch - best >= settings.patience:
+            break
+    weight = kept[0].numpy()[0].astype(np.float64) / deviation
+    bias = float(kept[1]) - float((weight * mean).sum())
+    return Trained(LinearHead(weight.astype(np.float32), float(np.float32(bias)), task), losses, held_out_losses, best + 1)

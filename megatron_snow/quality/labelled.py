@@ -10,14 +10,18 @@ import numpy as np
 
 from megatron_snow.artifacts.documents import Document, read_documents
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.quality.draw import draw_key
+from megatron_snow.quality.draw import Draw, draw_key
 from megatron_snow.quality.heuristics import documented_functions
-from megatron_snow.quality.jsonl import rows
-from megatron_snow.quality.settings import AnnotateSettings, FunctionPositives, JsonlPositives, PositiveSource, RepositoryPositives
+from megatron_snow.quality.jsonl import row_names, rows
+from megatron_snow.quality.settings import AnnotateSettings, FunctionPositives, JsonlPositives, PositiveSource, RepositoryPositives, ScoredPositives
 from megatron_snow.quality.survey import Survey
 
 NEGATIVE = -1
 """``Example.source`` of a negative."""
+POOL = -2
+"""``Example.source`` of a random file that may become a hard negative."""
+LABELS = -3
+"""``Example.source`` of a row of ``AnnotateSettings.labels``."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Example:
     repository: str
     language: str
     source: int
-    """Index into ``AnnotateSettings.positives``, or ``NEGATIVE``."""
+    """Index into ``AnnotateSettings.positives``, or ``NEGATIVE``, ``POOL`` or ``LABELS``."""
+    label: float
+    """In [0, 1]: 1 and 0 of the two classes (0 in the pool), or a label brought there from its scale."""
 
 
 def stands_for(source: PositiveSource) -> str:
@@ -38,6 +44,8 @@ def stands_for(source: PositiveSource) -> str:
             return "rows of a file the user names, as in the paper (220k high-quality open-source files and 80k instruction examples)"
         case RepositoryPositives():
             return "files of chosen repositories; stands in for the paper's 220k high-quality open-source files"
+        case ScoredPositives():
+            return f"corpus files that another annotator scored {source.least:g} or more, as the paper's Ann-Ins takes Ann-Edu's of 3.5 of 5"
         case FunctionPositives():
             return "documented Python functions cut out of corpus files; stands in for the paper's 80k instruction examples"
         case _:
@@ -55,17 +63,28 @@ def _text(document: Document, source: PositiveSource | None, seed: int) -> str:
 
 
 def read_labelled(settings: AnnotateSettings, seed: int, standard: Path, survey: Survey) -> Iterator[tuple[Example, str]]:
-    """Every labelled file with its text: those of the standard tier in its row order, then the jsonl rows."""
-    source_of = {name: index for index, names in enumerate(survey.positives) for name in names} | dict.fromkeys(survey.negatives, NEGATIVE)
-    for document in read_documents(standard):
+    """Every labelled file with its text: those of the standard tier in its row order, then the jsonl rows.
+
+    Raises SnowError where a jsonl file is missing or broken.
+    """
+    source_of = {name: index for index, names in enumerate(survey.positives) for name in names}
+    source_of |= dict.fromkeys(survey.negatives, NEGATIVE) | dict.fromkeys(survey.pool, POOL)
+    for document in read_documents(standard) if source_of else ():
         index = source_of.get(document["id"])
         if index is not None:
-            source = None if index == NEGATIVE else settings.positives[index]
-            yield Example(document["id"], document["repository"], document["language"], index), _text(document, source, seed)
+            source = settings.positives[index] if index >= 0 else None
+            yield Example(document["id"], document["repository"], document["language"], index, float(index >= 0)), _text(document, source, seed)
+    if settings.labels:
+        draw = Draw(settings.labels.count, seed, "labels")
+        for name in row_names(settings.labels, LABELS):
+            draw.offer(name)
+        for name, text, repository, language, label in rows(settings.labels, LABELS, frozenset(draw.names())):
+            yield Example(name, repository, language, LABELS, label), text
+        return
     for index, source in enumerate(settings.positives):
         if isinstance(source, JsonlPositives):
-            for name, text, repository, language in rows(source, index, survey.positives[index]):
-                yield Example(name, repository, language, index), text
+            for name, text, repository, language, label in rows(source, index, survey.positives[index]):
+                yield Example(name, repository, language, index, label), text
 
 
 def split_by_repository(repositories: Sequence[str], positive: np.ndarray, share: float, seed: int) -> np.ndarray:

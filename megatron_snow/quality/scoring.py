@@ -2,7 +2,7 @@
 
 A window is a run of consecutive files; what it yields for a file depends on that file only, so that windows can be cut and
 computed anywhere in any order. Parts are keyed by what shaped them (device, precision, head), since the
-settings alone do not say.
+settings alone do not say. The next windows are read and tokenised while one is computed.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from megatron_snow.artifacts.documents import Document, read_documents
+from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.progress import Progress
 from megatron_snow.artifacts.publish import write_atomically
-from megatron_snow.artifacts.settings import digest
-from megatron_snow.quality.encoder import SectionEncoder
-from megatron_snow.quality.head import LinearHead
+from megatron_snow.quality.crew import EncoderCrew, ahead
+from megatron_snow.quality.heads import Heads
 from megatron_snow.quality.labelled import Example
 from megatron_snow.quality.survey import Sample
-from megatron_snow.tokens.encoder import CodeTokenizer, Encoder, counting_encoder
+from megatron_snow.tokens.encoder import CodeTokenizer, counting_encoder
 
 T = TypeVar("T")
 WINDOW_CHARACTERS = 2**25  # 32 Mi: a window's texts and tokens stay under a gigabyte whatever the files' sizes (ours)
@@ -35,12 +34,14 @@ SCORED = pa.schema(
         ("language", pa.string()),
         ("repository", pa.string()),
         ("score", pa.float64()),
+        ("probability", pa.float64()),
         ("tokens", pa.int64()),
         ("bytes", pa.int64()),
         ("sections", pa.int8()),
     ]
 )
-"""A row of a scored part: ``tokens`` in the recipe's tokenizer, ``bytes`` of the text in UTF-8, ``sections`` the score is the mean of."""
+"""A row of a scored part: ``score``, ``probability`` (the calibrated score, null without calibration), ``tokens`` in the recipe's tokenizer,
+``bytes`` of the text in UTF-8, ``sections`` the score is the mean of."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,6 @@ def _windows(items: Iterable[tuple[T, str]], files: int) -> Iterator[list[tuple[
         yield window
 
 
-def _embed(encoder: SectionEncoder, texts: list[str], bar: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of all sections and their number for each text; the bar moves by the number of texts in all."""
-    sections = encoder.sections(texts)
-    counts = np.array([len(found) for found in sections], dtype=np.int64)
-    return encoder.embed([section for found in sections for section in found], _in_files(bar, len(texts), int(counts.sum()))), counts
-
-
 def _in_files(bar: Progress, files: int, sections: int) -> Callable[[int], None]:
     """Moves a bar that counts files by ``files`` in all while ``sections`` are reported done."""
     done = 0
@@ -91,59 +85,70 @@ def _in_files(bar: Progress, files: int, sections: int) -> Callable[[int], None]
     return advance
 
 
-def embed_labelled(encoder: SectionEncoder, labelled: Iterable[tuple[Example, str]], total: int, parts: Path) -> Labelled:
+def embed_labelled(crew: EncoderCrew, labelled: Iterable[tuple[Example, str]], total: int, parts: Path) -> Labelled:
     """Embed every labelled file, or read its window from ``parts``."""
     from safetensors.numpy import load_file, save
 
-    folder = parts / f"labelled-{encoder.kind}"
+    folder = parts / f"labelled-{crew.encoder.kind}"
     folder.mkdir(parents=True, exist_ok=True)
     examples: list[Example] = []
     vectors, counts = [], []
-    with Progress("embedding labelled files", total, "files") as bar:
-        for number, window in enumerate(_windows(labelled, encoder.window)):
+
+    def prepare() -> Iterator[tuple[Path, list[Example], list[list[list[int]]] | None]]:
+        for number, window in enumerate(_windows(labelled, crew.encoder.window)):
             path = folder / f"{number:05d}.safetensors"
-            if not path.exists():
-                found, sections = _embed(encoder, [text for _, text in window], bar)
-                write_atomically(path, save({"vectors": found, "counts": sections}))
+            yield path, [example for example, _ in window], None if path.exists() else crew.encoder.sections([text for _, text in window])
+
+    with Progress("embedding labelled files", total, "files") as bar:
+        for path, found, sections in ahead(prepare()):
+            if sections is not None:
+                write_atomically(path, save(dict(zip(("vectors", "counts"), _embed(crew, sections, bar), strict=True))))
             else:
-                bar.advance(len(window))
+                bar.advance(len(found))
             part = load_file(path)
             vectors.append(part["vectors"])
             counts.append(part["counts"])
-            examples += [example for example, _ in window]
+            examples += found
     return Labelled(examples, np.concatenate(vectors), np.concatenate(counts))
 
 
-def score_tier(encoder: SectionEncoder, head: LinearHead, standard: Path, sample: Sample, tokenizer: CodeTokenizer, parts: Path) -> pa.Table:
+def score_tier(crew: EncoderCrew, heads: Heads, standard: Path, sample: Sample, tokenizer: CodeTokenizer, parts: Path) -> pa.Table:
     """Score the documents of ``sample``; returns a table of ``SCORED`` rows in the tier's row order."""
-    folder = parts / f"scored-{encoder.kind}-{digest([head.weight.tolist(), head.bias])[:16]}"
+    folder = parts / f"scored-{crew.encoder.kind}-{heads.digest[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     counter = counting_encoder(tokenizer.folder)
+
+    def prepare() -> Iterator[tuple[Path, int, list[list[list[int]]], dict[str, list[Any]]]]:
+        chosen = ((document, document["text"]) for document in read_documents(standard) if document["id"] in sample)
+        for number, window in enumerate(_windows(chosen, crew.encoder.window)):
+            path = folder / f"{number:06d}.parquet"
+            if path.exists():
+                yield path, len(window), [], {}
+                continue
+            texts = [text for _, text in window]
+            columns: dict[str, list[Any]] = {name: [document[name] for document, _ in window] for name in ("id", "language", "repository")}
+            columns |= {"tokens": counter.count(texts), "bytes": [len(text.encode("utf-8", "surrogatepass")) for text in texts]}
+            yield path, len(window), crew.encoder.sections(texts), columns
+
     tables = []
     with Progress("scoring", sample.count, "files") as bar:
-        chosen = ((document, document["text"]) for document in read_documents(standard) if document["id"] in sample)
-        for number, window in enumerate(_windows(chosen, encoder.window)):
-            path = folder / f"{number:06d}.parquet"
-            if not path.exists():
+        for path, files, sections, columns in ahead(prepare()):
+            if columns:
+                vectors, counts = _embed(crew, sections, bar)
+                scores = heads.file_scores(vectors, counts, columns["language"])
+                found = heads.probability(scores, columns["language"])
+                probability = pa.nulls(len(scores), pa.float64()) if found is None else found
+                table = pa.table({**columns, "score": scores, "probability": probability, "sections": counts}, schema=SCORED)
                 sink = pa.BufferOutputStream()
-                pq.write_table(_score([document for document, _ in window], encoder, head, counter, bar), sink)
+                pq.write_table(table, sink)
                 write_atomically(path, sink.getvalue().to_pybytes())
             else:
-                bar.advance(len(window))
+                bar.advance(files)
             tables.append(pq.read_table(path))
     return pa.concat_tables(tables) if tables else SCORED.empty_table()
 
 
-def _score(documents: list[Document], encoder: SectionEncoder, head: LinearHead, counter: Encoder, bar: Progress) -> pa.Table:
-    texts = [document["text"] for document in documents]
-    vectors, counts = _embed(encoder, texts, bar)
-    columns = {
-        "id": [document["id"] for document in documents],
-        "language": [document["language"] for document in documents],
-        "repository": [document["repository"] for document in documents],
-        "score": head.file_scores(vectors, counts),
-        "tokens": counter.count(texts),
-        "bytes": [len(text.encode("utf-8", "surrogatepass")) for text in texts],
-        "sections": counts,
-    }
-    return pa.table(columns, schema=SCORED)
+def _embed(crew: EncoderCrew, sections: list[list[list[int]]], bar: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of all sections and their number for each file; the bar moves by the number of files in all."""
+    counts = np.array([len(found) for found in sections], dtype=np.int64)
+    return crew.embed([section for found in sections for section in found], _in_files(bar, len(sections), int(counts.sum()))), counts

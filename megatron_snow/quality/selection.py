@@ -31,11 +31,15 @@ def nearest_prefix(tokens: np.ndarray, target: float) -> int:
     return int(np.argmin(np.abs(totals - target)))
 
 
-def select(scored: pa.Table, corpus_tokens: Mapping[str, float], budget: int) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
+def select(
+    scored: pa.Table, corpus_tokens: Mapping[str, float], budget: int, floors: Mapping[str, float] | None = None
+) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
     """Choose rows of ``scored`` (columns language, id, score, tokens) for ``budget`` tokens.
 
     Returns a mask, bool [rows], and for each language: files scored and selected, tokens scored, ``target`` and ``selected_tokens``,
-    ``threshold`` (the lowest score selected, None where none is) and ``mix`` (its share of the corpus's tokens).
+    ``threshold`` (the lowest score selected, None where none is), how many files have exactly that score and how many of these are
+    selected (``at_threshold``, ``at_threshold_selected``), ``floor`` and ``mix`` (its share of the corpus's tokens).
+    ``floors``: language (or ``"*"``) -> least score selected.
     A language with less than its share is taken whole; what it lacks is not given to others, for that would change the mix.
     """
     order = pc.sort_indices(scored, sort_keys=[("language", "ascending"), ("score", "descending"), ("id", "ascending")]).to_numpy()
@@ -49,10 +53,14 @@ def select(scored: pa.Table, corpus_tokens: Mapping[str, float], budget: int) ->
     for start, end in itertools.pairwise(bounds):
         language, ranked = names[codes[start]], order[start:end]
         mix = corpus_tokens[language] / everything if everything else 0.0
-        taken = ranked[: nearest_prefix(tokens[ranked], mix * budget)]
+        floor = (floors or {}).get(language, (floors or {}).get("*"))
+        above = ranked if floor is None else ranked[scores[ranked] >= floor]
+        taken = above[: nearest_prefix(tokens[above], mix * budget)]
         mask[taken] = True
         report[language] = {
             "files": len(ranked), "tokens": int(tokens[ranked].sum()), "mix": mix, "target": round(mix * budget), "selected": len(taken),
             "selected_tokens": int(tokens[taken].sum()), "threshold": float(scores[taken[-1]]) if len(taken) else None,
+            "floor": floor, "at_threshold": int((scores[ranked] == scores[taken[-1]]).sum()) if len(taken) else 0,
+            "at_threshold_selected": int((scores[taken] == scores[taken[-1]]).sum()) if len(taken) else 0,
         }  # fmt: skip
     return mask, report

@@ -6,14 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from megatron_snow.artifacts.settings import Settings
+from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Tokens
 
 
-class JsonlPositives(Settings):
-    """Positives from a file of JSON lines (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``): what the paper uses."""
+class JsonRows(Settings):
+    """Rows of a file of JSON lines (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``)."""
 
-    kind: Literal["jsonl"] = "jsonl"
     path: str
     """The file; a relative path is taken from where ``snow`` runs."""
     count: int = Field(ge=1)
@@ -24,6 +23,33 @@ class JsonlPositives(Settings):
     """Column that names the repository, for the split. None: each row is its own repository."""
     language: str | None = None
     """Column that names the language. None: the rows' language is ``unknown``."""
+
+
+class JsonlPositives(JsonRows):
+    """Positives from a file of JSON lines: what the paper uses."""
+
+    kind: Literal["jsonl"] = "jsonl"
+
+
+class LabelRows(JsonRows):
+    """Files with a number each, from a person or a served LLM (``snow label`` writes such a file): Ann-Edu's training set."""
+
+    label: str = "label"
+    """Column with the number."""
+    scale: tuple[float, float] = (0.0, 5.0)
+    """Lowest and highest label: the paper's 0 to 5 (it also says 1 to 5). A score is the predicted label brought to [0, 1]: 3.5 of 5 is 0.7."""
+
+
+class ScoredPositives(Settings):
+    """Positives from the standard tier: files that another annotator scored high. Ann-Ins takes Ann-Edu's of 3.5 and more."""
+
+    kind: Literal["scored"]
+    path: str
+    """The other run's ``3-annotate/scores.parquet``, over the same corpus."""
+    least: float
+    """Lowest score taken: 0.7 for the paper's 3.5 on its scale of 0 to 5."""
+    count: int = Field(ge=1)
+    """How many files to draw; all where fewer qualify."""
 
 
 class RepositoryPositives(Settings):
@@ -80,7 +106,7 @@ class FunctionPositives(Settings):
     """Fewest and most lines of the body after the docstring (ours: HumanEval's solutions have 2 to 35 lines, median 6)."""
 
 
-PositiveSource = Annotated[JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives, Field(discriminator="kind")]
+PositiveSource = Annotated[JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives | ScoredPositives, Field(discriminator="kind")]
 
 ANN_HQINS = (
     JsonlPositives(path="annotator/high_quality_code.jsonl.zst", count=220_000),  # paper section 3.2; the file is the user's: the paper's is not published
@@ -91,7 +117,7 @@ ANN_HQINS = (
 
 
 class HeadSettings(Settings):
-    """Training of the linear head on the frozen encoder's embeddings. The paper states none of this."""
+    """Training of the linear head on the encoder's embeddings. The paper states none of this."""
 
     epochs: int = Field(default=20, ge=1)
     """FineWeb-Edu's recipe, which the paper's annotator follows most nearly (arXiv 2406.17557, appendix)."""
@@ -103,6 +129,53 @@ class HeadSettings(Settings):
     """AdamW's: none stated; the default of the trainer FineWeb-Edu used."""
     validation: float = Field(default=0.1, gt=0, le=0.5)
     """Share of the labelled files held out, by whole repositories: FineWeb-Edu's 90/10."""
+    patience: int | None = Field(default=5, ge=1)
+    """Training ends when the held-out loss has not fallen for so many epochs (ours); the best epoch's head is kept. None: all epochs are run."""
+    calibration: Literal["none", "platt", "isotonic"] = "platt"
+    """How the column ``probability`` comes from the score, on the held-out files (ours: two numbers, where isotonic regression wants a thousand files)."""
+    own: int | None = Field(default=None, ge=2)
+    """Languages with so many training files of each class get a head of their own (Seed-Coder, Stack-Edu). None: one head for all, as in the paper."""
+
+
+class FineTuneSettings(Settings):
+    """Training of the encoder together with a head, before the head proper is trained. The paper does not say whether it does."""
+
+    epochs: int = Field(default=2, ge=1)
+    """The usual two or three of BERT's fine-tuning (Devlin et al. 2019, appendix A.3)."""
+    learning_rate: float = Field(default=2e-5, gt=0)
+    """Devlin et al. 2019; a tenth of the steps of warm-up, then linear to zero."""
+    batch: int = Field(default=32, ge=1)
+    """Sections a step: Devlin et al. 2019."""
+    layers: int | None = Field(default=None, ge=1)
+    """Only the last so many layers are trained. None: all, embeddings included."""
+
+
+class HardNegativeSettings(Settings):
+    """Rounds in which random files that the annotator ranks highest join the negatives and the head is trained again (Seed-Coder, DCLM).
+
+    Some of them are good: what a random file is worth nobody knows. Look at the ROC-AUC of the rounds, and at the examples.
+    """
+
+    rounds: int = Field(default=2, ge=1)
+    """Seed-Coder's two to three."""
+    pool: int = Field(default=100_000, ge=1)
+    """Random files of the standard tier to look among, none of them labelled (ours: a third of the negatives)."""
+    add: int = Field(default=15_000, ge=1)
+    """Files that join in each round (ours: a twentieth of the negatives)."""
+
+
+class RepetitionSettings(Settings):
+    """A token budget as the paper's ablation states it: ``horizon`` tokens of training on ``times`` passes over the tier (4 x 12.5B is 50B seen 4 times)."""
+
+    horizon: Tokens
+    """Tokens trained on: 50B in the paper."""
+    times: float = Field(ge=1)
+    """Passes: the paper tries 1, 2, 3, 4 and 5, and chooses 4."""
+
+    @property
+    def unique(self) -> int:
+        """Tokens of the tier."""
+        return round(self.horizon / self.times)
 
 
 class AnnotateSettings(Settings):
@@ -110,8 +183,9 @@ class AnnotateSettings(Settings):
 
     encoder: str = "Snowflake/snowflake-arctic-embed-m"
     """Any BERT-style hub name or folder with safetensors and a fast tokenizer, or ``fixture:all-MiniLM-L6-v2``: paper section 3.2."""
-    pooling: Literal["cls", "mean"] = "cls"
-    """How the encoder's outputs become one vector, as its model card says: ``cls`` for arctic-embed, ``mean`` for all-MiniLM and all-mpnet."""
+    pooling: Literal["auto", "cls", "mean"] = "auto"
+    """How the encoder's outputs become one vector. ``auto``: as its ``1_Pooling/config.json`` says, where sentence-transformers keeps that
+    (arctic-embed: cls; all-MiniLM, all-mpnet: mean); ``cls`` where it has none."""
     section: int = Field(default=512, ge=16, multiple_of=8)
     """Encoder tokens of a section, special tokens included. Not stated; FineWeb-Edu's 512, arctic-embed-m's most."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -120,18 +194,45 @@ class AnnotateSettings(Settings):
     """The encoder's. ``auto``: bfloat16 where the device multiplies in it natively, else float32 (ours; the summary says which)."""
     batch_tokens: Tokens | None = None
     """Tokens of an encoder batch, padding included. None: 1,024 on a CPU, 131,072 on CUDA (ours)."""
+    workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
+    """Processes that run the encoder on a CPU, each with one thread and a copy of it. None: one for each CPU. On CUDA there is one."""
     positives: tuple[PositiveSource, ...] = ANN_HQINS
     """Sources of files labelled good: paper section 3.2, 220k code files and 80k instruction examples."""
     negatives: int = Field(default=300_000, ge=1)
     """Random files of the standard tier: paper section 3.2 ("300", which must mean 300k)."""
+    labels: LabelRows | None = None
+    """Files with a number each. Where given the head is a linear regression on them (Ann-Edu), and ``positives`` and ``negatives`` are not drawn."""
+    hard_negatives: HardNegativeSettings | None = None
+    """Rounds of harder negatives. None: random ones only, as in the paper."""
+    fine_tune: FineTuneSettings | None = None
+    """Training of the encoder. None: it stays frozen, as FineWeb-Edu's does."""
     head: HeadSettings = HeadSettings()
     """Training of the linear head."""
     tokens: Tokens = 12_500_000_000
     """Budget of the high-quality tier, in the recipe's tokenizer: paper section 3.2, 12.5B, seen four times in training."""
+    repetition: RepetitionSettings | None = None
+    """The budget as a horizon and a number of passes, instead of ``tokens``."""
+    floors: dict[str, float] = Field(default_factory=dict)
+    """Language -> least score of a file that is selected, whatever the budget (Stack-Edu's thresholds a language); ``"*"`` for all others."""
     score_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the standard tier's files that are scored and can be selected, chosen by hash of seed and id. The paper scores all."""
     max_documents: int | None = Field(default=None, ge=1)
     """At most so many files are scored, spread over languages in proportion to their files; None: no limit, as in the paper."""
+
+    @property
+    def budget(self) -> int:
+        """Tokens of the high-quality tier."""
+        return self.repetition.unique if self.repetition else self.tokens
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> AnnotateSettings:
+        if self.repetition and "tokens" in self.model_fields_set:
+            raise ValueError("tokens and repetition both state the budget; leave one out")
+        if self.labels and self.hard_negatives:
+            raise ValueError("hard_negatives are for classes; with labels the head is a regression")
+        if self.labels and self.labels.scale[0] >= self.labels.scale[1]:
+            raise ValueError("labels.scale is [lowest, highest]")
+        return self
 
     @model_validator(mode="after")
     def _ranges(self) -> AnnotateSettings:

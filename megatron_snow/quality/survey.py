@@ -17,7 +17,16 @@ from megatron_snow.artifacts.progress import track
 from megatron_snow.quality.draw import KEY_SPACE, Draw, apportion, draw_key
 from megatron_snow.quality.heuristics import documented_functions, looks_cared_for
 from megatron_snow.quality.jsonl import row_names
-from megatron_snow.quality.settings import AnnotateSettings, FunctionPositives, HeuristicPositives, JsonlPositives, PositiveSource, RepositoryPositives
+from megatron_snow.quality.scored import scored_names
+from megatron_snow.quality.settings import (
+    AnnotateSettings,
+    FunctionPositives,
+    HeuristicPositives,
+    JsonlPositives,
+    PositiveSource,
+    RepositoryPositives,
+    ScoredPositives,
+)
 
 
 @dataclass(frozen=True)
@@ -49,11 +58,15 @@ class Survey:
     """For each source of positives the names drawn: document ids, or rows of a jsonl file. Disjoint."""
     negatives: frozenset[str]
     """Document ids; none of them is a positive."""
+    pool: frozenset[str]
+    """Document ids to look for hard negatives among; neither positive nor negative."""
     sample: Sample
 
 
-def _qualifies(document: Document, source: PositiveSource) -> bool:
+def _qualifies(document: Document, source: PositiveSource, scored: frozenset[str]) -> bool:
     match source:
+        case ScoredPositives():
+            return document["id"] in scored
         case RepositoryPositives():
             return any(fnmatchcase(f"{document['repository']}/{document['path']}", glob) for glob in source.globs)
         case HeuristicPositives():
@@ -69,10 +82,13 @@ class _Draws:
 
     def __init__(self, settings: AnnotateSettings, seed: int) -> None:
         self._settings, self._seed = settings, seed
-        sources = settings.positives
+        sources = () if settings.labels else settings.positives
+        self._sources = sources
+        self._scored = [scored_names(source, index) if isinstance(source, ScoredPositives) else frozenset() for index, source in enumerate(sources)]
         self._positives = [Draw(source.count, seed, f"positives[{index}]") for index, source in enumerate(sources)]
         spare = sum(source.count for source in sources if not isinstance(source, JsonlPositives))  # some negatives turn out to be drawn as positives
-        self._negatives = Draw(settings.negatives + spare, seed, "negatives")
+        self._pool_size = settings.hard_negatives.pool if settings.hard_negatives else 0
+        self._negatives = Draw(settings.negatives + spare + self._pool_size, seed, "negatives")
         self._sampled: dict[str, Draw] = {}
         self._eligible: Counter[str] = Counter()
         for index, source in enumerate(sources):
@@ -82,10 +98,11 @@ class _Draws:
 
     def offer(self, document: Document) -> None:
         name, language, settings = document["id"], document["language"], self._settings
-        for draw, source in zip(self._positives, settings.positives, strict=True):
+        for draw, source, scored in zip(self._positives, self._sources, self._scored, strict=True):
             if not isinstance(source, JsonlPositives):
-                draw.offer(name, lambda source=source: _qualifies(document, source))  # type: ignore[misc]
-        self._negatives.offer(name)
+                draw.offer(name, lambda source=source, scored=scored: _qualifies(document, source, scored))  # type: ignore[misc]
+        if self._sources:
+            self._negatives.offer(name)
         if not _in_fraction(self._seed, settings.score_fraction, name):
             return
         self._eligible[language] += 1
@@ -95,7 +112,7 @@ class _Draws:
     def positives(self) -> tuple[frozenset[str], ...]:
         taken: set[str] = set()
         result = []
-        for index, (draw, source) in enumerate(zip(self._positives, self._settings.positives, strict=True)):
+        for index, (draw, source) in enumerate(zip(self._positives, self._sources, strict=True)):
             names = frozenset(draw.names()) - taken
             if not names:
                 raise SnowError(f"annotate.positives[{index}] ({source.kind}) found no positive file in the corpus; change or remove it: {source!r}")
@@ -103,14 +120,20 @@ class _Draws:
             result.append(names)
         return tuple(result)
 
-    def negatives(self, positives: tuple[frozenset[str], ...]) -> frozenset[str]:
+    def negatives(self, positives: tuple[frozenset[str], ...]) -> tuple[frozenset[str], frozenset[str]]:
+        """The negatives, and the pool that comes behind them in the draw."""
+        if not self._sources:
+            return frozenset(), frozenset()
         taken = frozenset().union(*positives)
-        names = [name for name in self._negatives.names() if name not in taken][: self._settings.negatives]
-        if not names:
+        free = [name for name in self._negatives.names() if name not in taken]
+        count = self._settings.negatives
+        if not free:
             raise SnowError(
                 "annotate: every file of the standard tier is a positive, none is left as a negative; draw fewer positives (count) or give a larger corpus"
             )
-        return frozenset(names)
+        if self._pool_size and not free[count:]:
+            raise SnowError(f"annotate.hard_negatives: the corpus has no file left beside {count} negatives; lower annotate.negatives or leave the rounds out")
+        return frozenset(free[:count]), frozenset(free[count : count + self._pool_size])
 
     def sample(self) -> Sample:
         total, cap, fraction = self._eligible.total(), self._settings.max_documents, self._settings.score_fraction
@@ -125,8 +148,8 @@ class _Draws:
 
 def take_survey(settings: AnnotateSettings, seed: int, standard: Path) -> Survey:
     """Read the standard tier once. Raises SnowError where it is empty, a source has no positive, nothing is left to be negative, or nothing is to be scored."""
-    if not settings.positives:
-        raise SnowError("annotate.positives is empty: name at least one source of high-quality files (kind: jsonl, repositories, heuristic or functions)")
+    if not settings.positives and settings.labels is None:
+        raise SnowError("annotate.positives is empty: name a source of high-quality files (kind: jsonl, repositories, heuristic, functions or scored)")
     draws = _Draws(settings, seed)
     files: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -137,4 +160,4 @@ def take_survey(settings: AnnotateSettings, seed: int, standard: Path) -> Survey
     if not files:
         raise SnowError(f"the standard tier {standard} holds no document: there is nothing to annotate; look at the corpus arrow's drop counts")
     positives = draws.positives()
-    return Survey(dict(sorted(files.items())), dict(sorted(sizes.items())), positives, draws.negatives(positives), draws.sample())
+    return Survey(dict(sorted(files.items())), dict(sorted(sizes.items())), positives, *draws.negatives(positives), draws.sample())

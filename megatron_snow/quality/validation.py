@@ -55,7 +55,7 @@ def validate(positive: np.ndarray, scores: np.ndarray, languages: Sequence[str])
 
 
 def histogram(scores: np.ndarray, languages: np.ndarray) -> dict[str, Any]:
-    """``edges`` [BINS + 1] over [0, 1], and for each language the number of files in each bin."""
+    """``edges`` [BINS + 1] over [0, 1], and for each language the number of files in each bin; what a regression puts outside counts at the ends."""
     edges = np.linspace(0, 1, BINS + 1)
-    counts = {str(language): np.histogram(scores[languages == language], edges)[0].tolist() for language in np.unique(languages)}
+    counts = {str(language): np.histogram(np.clip(scores[languages == language], 0, 1), edges)[0].tolist() for language in np.unique(languages)}
     return {"edges": edges.round(6).tolist(), "languages": counts}

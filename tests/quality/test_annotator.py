@@ -15,7 +15,7 @@ from megatron_snow.artifacts.documents import read_documents, write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.quality import AnnotateSettings, annotate, source_fingerprint
 from megatron_snow.quality.encoder import SectionEncoder
-from megatron_snow.quality.head import load_head
+from megatron_snow.quality.heads import load_heads
 from megatron_snow.tokens.encoder import count_tokens
 
 
@@ -50,15 +50,15 @@ def test_the_tier_is_the_selected_rows_in_order_with_score_and_tokens(made, corp
 
 def test_a_score_is_the_mean_over_the_files_own_sections(made, corpus):
     settings, work, _ = made
-    encoder, (head, about) = SectionEncoder(settings), load_head(work / "head.safetensors")
-    assert about == {"encoder": settings.encoder, "pooling": "mean", "section": "32"}
+    encoder, (heads, about) = SectionEncoder(settings), load_heads(work / "head.safetensors")
+    assert about == {"encoder": settings.encoder, "pooling": "mean", "section": 32, "task": "classification"}
     scores = {row["id"]: row for row in pq.read_table(work / "scores.parquet").to_pylist()}
     for document in list(read_documents(corpus / "standard"))[::15]:
         (sections,) = encoder.sections([document["text"]])
         vectors = encoder.embed(sections)  # this file alone
         assert scores[document["id"]]["sections"] == len(sections)
-        assert scores[document["id"]]["score"] == head.file_scores(vectors, np.array([len(sections)]))[0]  # to the last bit
-        assert scores[document["id"]]["score"] == pytest.approx(head.section_scores(vectors).mean(), rel=1e-12)
+        assert scores[document["id"]]["score"] == heads.file_scores(vectors, np.array([len(sections)]), [document["language"]])[0]  # to the last bit
+        assert scores[document["id"]]["score"] == pytest.approx(heads.heads["*"].section_scores(vectors).mean(), rel=1e-12)
 
 
 def test_the_summary_says_what_the_report_needs(made, documents):

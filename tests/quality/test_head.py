@@ -3,7 +3,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.quality.head import LinearHead, load_head, train_head
+from megatron_snow.quality.calibration import Calibrator
+from megatron_snow.quality.head import LinearHead, train_head
+from megatron_snow.quality.heads import Heads, load_heads
 from megatron_snow.quality.settings import HeadSettings
 
 
@@ -24,7 +26,8 @@ def log_loss(scores, labels, weights):
 
 def test_the_head_reaches_the_optimum_of_logistic_regression(data):
     vectors, counts, positive = data
-    head, losses = train_head(vectors, counts, positive, HeadSettings(epochs=200, learning_rate=0.05, batch=64), 0)
+    trained = train_head(vectors, counts, positive, HeadSettings(epochs=200, learning_rate=0.05, batch=64), 0)
+    head, losses = trained.head, trained.losses
     labels, weights = np.repeat(positive, counts), np.repeat(1 / counts, counts)
     standard = (vectors - vectors.mean(0)) / vectors.std(0)
     reference = LogisticRegression(C=1e6, max_iter=10_000).fit(standard, labels, sample_weight=weights)
@@ -35,14 +38,14 @@ def test_the_head_reaches_the_optimum_of_logistic_regression(data):
 
 
 def test_training_is_reproducible_and_depends_on_the_seed(data):
-    heads = [train_head(*data, HeadSettings(epochs=2), seed)[0] for seed in (1, 1, 2)]
+    heads = [train_head(*data, HeadSettings(epochs=2), seed).head for seed in (1, 1, 2)]
     assert np.array_equal(heads[0].weight, heads[1].weight) and heads[0].bias == heads[1].bias
     assert not np.array_equal(heads[0].weight, heads[2].weight)
 
 
 def test_a_constant_feature_does_no_harm(data):
     vectors = np.concatenate([data[0], np.full((len(data[0]), 1), 3.0, dtype=np.float32)], axis=1)
-    head, _ = train_head(vectors, *data[1:], HeadSettings(epochs=3), 0)
+    head = train_head(vectors, *data[1:], HeadSettings(epochs=3), 0).head
     assert np.isfinite(head.section_scores(vectors)).all()
 
 
@@ -57,14 +60,18 @@ def test_a_files_score_is_the_mean_of_its_sections_and_of_nothing_else():
 
 
 def test_a_saved_head_scores_the_same(data, tmp_path):
-    head, _ = train_head(*data, HeadSettings(epochs=1), 0)
-    head.save(tmp_path / "head.safetensors", {"encoder": "e"})
-    again, about = load_head(tmp_path / "head.safetensors")
-    assert about == {"encoder": "e"}
-    assert np.array_equal(again.section_scores(data[0]), head.section_scores(data[0]))
+    head = train_head(*data, HeadSettings(epochs=1), 0).head
+    heads = Heads({"*": head, "C": LinearHead(-head.weight, 0.0)}, {"*": Calibrator("platt", np.array([1.3]), np.array([0.2]))})
+    heads.save(tmp_path / "head.safetensors", {"encoder": "e"})
+    again, about = load_heads(tmp_path / "head.safetensors")
+    assert about == {"encoder": "e", "task": "classification"} and again.digest == heads.digest
+    languages = ["C" if i % 3 else "Go" for i in range(len(data[1]))]
+    scores = again.file_scores(*data[:2], languages)
+    assert np.array_equal(scores, heads.file_scores(*data[:2], languages))
+    assert np.array_equal(again.probability(scores, languages), heads.probability(scores, languages))
 
 
 def test_a_damaged_head_is_refused(tmp_path):
     (tmp_path / "head.safetensors").write_bytes(b"no")
     with pytest.raises(SnowError, match="not an annotator's head"):
-        load_head(tmp_path / "head.safetensors")
+        load_heads(tmp_path / "head.safetensors")

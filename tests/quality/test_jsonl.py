@@ -22,12 +22,12 @@ def test_wanted_rows_come_with_joined_columns(path):
     source = JsonlPositives(path=path, count=9, columns=("instruction", "response"), repository="repo")
     assert list(row_names(source, 2)) == [f"positives[2]:{i}" for i in range(1, 6)]
     found = list(rows(source, 2, frozenset({"positives[2]:1", "positives[2]:4"})))
-    assert found == [("positives[2]:1", "do 0\n\nx = 0", "r0", "unknown"), ("positives[2]:4", "do 3\n\nx = 3", "r1", "unknown")]
+    assert found == [("positives[2]:1", "do 0\n\nx = 0", "r0", "unknown", 1.0), ("positives[2]:4", "do 3\n\nx = 3", "r1", "unknown", 1.0)]
 
 
 def test_a_row_without_repository_column_is_its_own_repository(path):
     source = JsonlPositives(path=path, count=9, columns=("response",))
-    assert [repository for _, _, repository, _ in rows(source, 0, frozenset(row_names(source, 0)))] == [f"positives[0]:{i}" for i in range(1, 6)]
+    assert [repository for _, _, repository, _, _ in rows(source, 0, frozenset(row_names(source, 0)))] == [f"positives[0]:{i}" for i in range(1, 6)]
 
 
 def test_a_missing_file_is_refused():

@@ -3,8 +3,10 @@ import pytest
 
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.progress import Progress
+from megatron_snow.quality.crew import EncoderCrew
 from megatron_snow.quality.encoder import SectionEncoder
 from megatron_snow.quality.head import LinearHead
+from megatron_snow.quality.heads import Heads
 from megatron_snow.quality.labelled import Example
 from megatron_snow.quality.scoring import Labelled, _in_files, embed_labelled, score_tier
 from megatron_snow.quality.survey import Sample
@@ -12,19 +14,20 @@ from megatron_snow.tokens.encoder import load_tokenizer
 
 
 @pytest.fixture
-def encoder(settings):
+def crew(settings):
     """Windows of 64 files."""
-    return SectionEncoder(settings(batch_tokens=16))
+    chosen = settings(batch_tokens=16)
+    return EncoderCrew(chosen, SectionEncoder(chosen))
 
 
 @pytest.fixture
-def head(encoder):
-    return LinearHead(np.random.default_rng(0).normal(size=encoder.width).astype(np.float32), 0.1)
+def heads(crew):
+    return Heads({"*": LinearHead(np.random.default_rng(0).normal(size=crew.encoder.width).astype(np.float32), 0.1)})
 
 
-def test_parts_are_used_and_only_the_missing_computed(encoder, head, corpus, documents, tokenizer, tmp_path):
+def test_parts_are_used_and_only_the_missing_computed(crew, heads, corpus, documents, tokenizer, tmp_path):
     sample = Sample(0, 1.0, len(documents), None)
-    arguments = (encoder, head, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
+    arguments = (crew, heads, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
     first = score_tier(*arguments)
     parts = sorted(tmp_path.rglob("*.parquet"))
     assert len(parts) == -(-len(documents) // 64) >= 2
@@ -34,23 +37,25 @@ def test_parts_are_used_and_only_the_missing_computed(encoder, head, corpus, doc
     assert parts[0].exists() and stamps == {part: part.stat().st_mtime_ns for part in stamps}
 
 
-def test_parts_of_another_head_are_not_used(encoder, head, corpus, documents, tokenizer, tmp_path):
+def test_parts_of_another_head_are_not_used(crew, heads, corpus, documents, tokenizer, tmp_path):
     sample = Sample(0, 1.0, 5, frozenset(d["id"] for d in documents[:5]))
-    one = score_tier(encoder, head, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
-    other = score_tier(encoder, LinearHead(-head.weight, -head.bias), corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
+    one = score_tier(crew, heads, corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path)
+    other = score_tier(
+        crew, Heads({"*": LinearHead(-heads.heads["*"].weight, -heads.heads["*"].bias)}), corpus / "standard", sample, load_tokenizer(tokenizer), tmp_path
+    )
     np.testing.assert_allclose(one["score"].to_numpy() + other["score"].to_numpy(), 1, atol=1e-12)
 
 
-def test_an_empty_sample_is_an_empty_table(encoder, head, corpus, tokenizer, tmp_path):
-    assert score_tier(encoder, head, corpus / "standard", Sample(0, 1.0, 0, frozenset()), load_tokenizer(tokenizer), tmp_path).num_rows == 0
+def test_an_empty_sample_is_an_empty_table(crew, heads, corpus, tokenizer, tmp_path):
+    assert score_tier(crew, heads, corpus / "standard", Sample(0, 1.0, 0, frozenset()), load_tokenizer(tokenizer), tmp_path).num_rows == 0
 
 
-def test_labelled_windows_resume_too(encoder, corpus, tmp_path):
-    files = [(Example(d["id"], d["repository"], d["language"], -1), d["text"]) for d in read_documents(corpus / "standard")][:70]
-    first = embed_labelled(encoder, files, len(files), tmp_path)
+def test_labelled_windows_resume_too(crew, corpus, tmp_path):
+    files = [(Example(d["id"], d["repository"], d["language"], -1, 0.0), d["text"]) for d in read_documents(corpus / "standard")][:70]
+    first = embed_labelled(crew, files, len(files), tmp_path)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     sorted(tmp_path.rglob("*.safetensors"))[0].unlink()
-    again = embed_labelled(encoder, iter(files), len(files), tmp_path)
+    again = embed_labelled(crew, iter(files), len(files), tmp_path)
     assert again.examples == first.examples and np.array_equal(again.vectors, first.vectors) and np.array_equal(again.counts, first.counts)
 
 

@@ -6,7 +6,7 @@ from megatron_snow.quality.settings import AnnotateSettings, FunctionPositives, 
 
 def test_defaults_are_the_papers_annotator():
     settings = AnnotateSettings()
-    assert settings.encoder == "Snowflake/snowflake-arctic-embed-m" and settings.pooling == "cls" and settings.section == 512
+    assert settings.encoder == "Snowflake/snowflake-arctic-embed-m" and settings.pooling == "auto" and settings.section == 512
     assert [source.count for source in settings.positives] == [220_000, 80_000] and settings.negatives == 300_000
     assert settings.tokens == 12_500_000_000 and settings.score_fraction == 1 and settings.max_documents is None
 
