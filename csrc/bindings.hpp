@@ -19,5 +19,6 @@ void bind_document_order(py::module_& module);
 void bind_megatron_order(py::module_& module);
 void bind_sample_reader(py::module_& module);
 void bind_shard_scan(py::module_& module);
+void bind_signatures(py::module_& module);
 
 }  // namespace snow

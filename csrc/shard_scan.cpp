@@ -5,15 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <mutex>
 #include <string>
-#include <thread>
 
 #include <pybind11/stl.h>
 
 #include "bindings.hpp"
 #include "digest.hpp"
+#include "parallel.hpp"
 
 namespace snow {
 namespace {
@@ -160,33 +158,6 @@ class Reader {
     Shard& shard_;
     std::int32_t* lengths_;
 };
-
-// work(i) for each i below count, on some threads; the first failure by number wins, whatever the threads' luck.
-template <typename Work>
-void in_parallel(std::size_t count, std::size_t threads, Work work) {
-    std::atomic<std::size_t> next{0};
-    std::mutex guard;
-    std::size_t failed = count;
-    std::string reason;
-    const auto loop = [&] {
-        for (std::size_t i = next++; i < count; i = next++) {
-            try {
-                work(i);
-            } catch (const std::exception& error) {
-                const std::lock_guard<std::mutex> hold(guard);
-                if (i < failed) {
-                    failed = i;
-                    reason = error.what();
-                }
-            }
-        }
-    };
-    std::vector<std::thread> others;
-    for (std::size_t k = 1; k < std::min(threads, count); ++k) others.emplace_back(loop);
-    loop();
-    for (auto& thread : others) thread.join();
-    if (failed < count) throw std::invalid_argument(std::to_string(failed) + ":" + reason);
-}
 
 py::tuple scan_shards(const std::vector<std::string>& prefixes, bool fingerprints, std::size_t threads) {
     std::vector<Shard> shards(prefixes.size());

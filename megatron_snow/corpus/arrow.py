@@ -159,7 +159,7 @@ def _unique(settings: CorpusSettings, spool: Path, tasks: int, reader: SpoolRead
     import numpy as np
 
     from megatron_snow.corpus.duplicates import exact_duplicates, near_duplicates, preference
-    from megatron_snow.corpus.shingles import Shingler, jaccard
+    from megatron_snow.corpus.shingles import similarities
 
     entries = [entry for task in range(tasks) for entry in read_index(spool / f"{task:05d}.index.jsonl")]
     bands = np.concatenate([np.load(spool / f"{task:05d}.bands.npy", allow_pickle=False) for task in range(tasks)])
@@ -171,9 +171,12 @@ def _unique(settings: CorpusSettings, spool: Path, tasks: int, reader: SpoolRead
     remaining = [index for index in range(len(entries)) if index not in exact]
     bands = bands[order][remaining]
     entries = [entries[index] for index in remaining]
-    shingler = Shingler(settings.near_duplicates.words)
-    remembered = _Remembered(lambda index: shingler.shingles(reader.text(entries[index])))
-    near = near_duplicates(bands, lambda a, b: jaccard(remembered(a), remembered(b)), settings.near_duplicates)
+    remembered = _Remembered(lambda index: reader.text(entries[index]).encode())
+
+    def similarity(a: int, b: int) -> float:
+        return float(similarities([remembered(a), remembered(b)], np.array([[0, 1]]), settings.near_duplicates.words)[0])
+
+    near = near_duplicates(bands, similarity, settings.near_duplicates)
     for index, keeper in near.items():
         funnel.drop(
             "near duplicate", entries[index].language, entries[index].id, f"near {entries[keeper].id}\n{reader.text(entries[index])}", of=entries[keeper].id

@@ -31,7 +31,7 @@ from megatron_snow.corpus.notebooks import NotebookError, notebook_to_script
 from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.corpus.rules import broken_rule
 from megatron_snow.corpus.settings import CorpusSettings
-from megatron_snow.corpus.shingles import Shingler, band_keys
+from megatron_snow.corpus.shingles import band_keys
 from megatron_snow.corpus.spool import Entry, SpoolWriter, write_index
 from megatron_snow.corpus.takedown import REASON as TAKEN_DOWN
 
@@ -252,9 +252,8 @@ class SpoolStep(PipelineStep):  # type: ignore[misc]
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Consume everything; yields nothing."""
-        shingler = Shingler(self.settings.near_duplicates.words)
         entries: list[Entry] = []
-        sets: list[np.ndarray] = []
+        contents: list[bytes] = []
         bands: list[np.ndarray] = [band_keys([], self.settings.near_duplicates)]
         with (self.folder / f"{rank:05d}.spool").open("wb") as file:
             writer = SpoolWriter(file)
@@ -264,11 +263,11 @@ class SpoolStep(PipelineStep):  # type: ignore[misc]
                 fields = {name: document.metadata[name] for name in ("language", "repository", "path", "license", "source", "stars")}
                 digest = blake2b(content, digest_size=16).hexdigest()
                 entries.append(Entry(id=document.id, **fields, size=len(content), digest=digest, task=rank, offset=offset, length=length))
-                sets.append(shingler.shingles(document.text))
-                if len(sets) == _BATCH:
-                    bands.append(band_keys(sets, self.settings.near_duplicates))
-                    sets = []
-        bands.append(band_keys(sets, self.settings.near_duplicates))
+                contents.append(content)
+                if len(contents) == _BATCH:
+                    bands.append(band_keys(contents, self.settings.near_duplicates))
+                    contents = []
+        bands.append(band_keys(contents, self.settings.near_duplicates))
         np.save(self.folder / f"{rank:05d}.bands.npy", np.concatenate(bands), allow_pickle=False)
         write_dropped(self.folder / f"{rank:05d}.dropped.jsonl.zst", self.funnel.dropped_rows)
         write_index(self.folder / f"{rank:05d}.index.jsonl", entries)

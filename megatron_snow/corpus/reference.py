@@ -1,0 +1,83 @@
+"""Python twins of the compiled parts of this package, in the plainest form: what the tests hold csrc/ to, result for result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+_WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
+_ALL = 2**64 - 1
+_ODD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, the usual multiplicative constant
+_MIX = 0xD6E8FEB86659FD93  # rrmxmx's multiplier
+_NO_WORDS = int.from_bytes(b"no words", "big")
+_SEED = 1
+
+
+def fnv1a(data: bytes) -> int:
+    """FNV-1a, 64 bits (draft-eastlake-fnv)."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & _ALL
+    return value
+
+
+def split_mix(seed: int) -> Iterator[int]:
+    """SplitMix64's stream (Steele, Lea, Flood 2014)."""
+    while True:
+        seed = (seed + _ODD) & _ALL
+        value = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 & _ALL
+        value = (value ^ value >> 27) * 0x94D049BB133111EB & _ALL
+        yield value ^ value >> 31
+
+
+def words_of(text: bytes) -> list[bytes]:
+    """The words of a text, in order."""
+    return _WORD.findall(text)
+
+
+def ngram_hash(words: Sequence[bytes]) -> int:
+    """The hash of one n-gram."""
+    number = len(words)
+    for word in words:
+        number = (number * _ODD + fnv1a(word)) & _ALL
+    return _mixed(number)
+
+
+def ngrams(text: bytes, width: int) -> list[int]:
+    """The distinct n-grams of a text, sorted."""
+    words = words_of(text)
+    if not words:
+        return [_mixed(fnv1a(text) ^ _NO_WORDS)]
+    width = min(width, len(words))
+    return sorted({ngram_hash(words[i : i + width]) for i in range(len(words) - width + 1)})
+
+
+def band_keys(text: bytes, width: int, bands: int, rows: int) -> list[int]:
+    """The MinHash band keys of one text."""
+    xs = [value >> 32 for value in ngrams(text, width)]
+    random = split_mix(_SEED)
+    minima = []
+    for _ in range(bands * rows):
+        both = next(random)
+        multiply, add = both & 0xFFFFFFFF | 1, both >> 32
+        minima.append(min((multiply * x + add) & 0xFFFFFFFF for x in xs))
+    keys = []
+    for band in range(bands):
+        key = 0
+        for value in minima[band * rows : (band + 1) * rows]:
+            key = (key * _ODD + value) & _ALL
+            key = (key ^ key >> 32) * _MIX & _ALL
+        keys.append(key)
+    return keys
+
+
+def jaccard(a: bytes, b: bytes, width: int) -> Fraction:
+    """Jaccard similarity of two texts' n-gram sets."""
+    first, second = set(ngrams(a, width)), set(ngrams(b, width))
+    return Fraction(len(first & second), len(first | second))
+
+
+def _mixed(value: int) -> int:
+    value = (value ^ value >> 32) * _MIX & _ALL
+    return value ^ value >> 32
