@@ -24,16 +24,18 @@ from megatron_snow.artifacts.progress import say, track
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.benchmarks.humaneval import load_humaneval
+from megatron_snow.corpus.archives import archives_fingerprint
 from megatron_snow.corpus.dropped import NAME as DROPPED
 from megatron_snow.corpus.dropped import joined, write_dropped
 from megatron_snow.corpus.folder import folder_fingerprint
 from megatron_snow.corpus.funnel import Funnel
+from megatron_snow.corpus.git import git_fingerprint
 from megatron_snow.corpus.installed import distributions_fingerprint, stdlib_fingerprint
 from megatron_snow.corpus.language import check_languages
 from megatron_snow.corpus.license_policy import check_licenses
 from megatron_snow.corpus.listing import Listing, make_listing
 from megatron_snow.corpus.sampling import hash_order
-from megatron_snow.corpus.settings import CorpusSettings, DistributionsSource, StdlibSource
+from megatron_snow.corpus.settings import ArchivesSource, CorpusSettings, DistributionsSource, GitSource, StdlibSource
 from megatron_snow.corpus.split import choose_heldout
 from megatron_snow.corpus.spool import Entry, SpoolReader, read_index
 from megatron_snow.corpus.takedown import read_take_down
@@ -55,6 +57,10 @@ def source_fingerprint(settings: CorpusSettings) -> str:
             marks[source.name] = stdlib_fingerprint(source)
         elif isinstance(source, DistributionsSource):
             marks[source.name] = distributions_fingerprint(source)
+        elif isinstance(source, ArchivesSource):
+            marks[source.name] = archives_fingerprint(source)
+        elif isinstance(source, GitSource):
+            marks[source.name] = git_fingerprint(source)
         else:
             marks[source.name] = folder_fingerprint(source)
     return digest(marks)
@@ -106,7 +112,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
     redactor = Redactor(settings.redaction)
     shared = Funnel(redactor.shown)
     steps = [
-        ReadStep(stages / "listing", settings.max_file_bytes, shared, read_take_down(settings.take_down)),
+        ReadStep(stages / "listing", settings, shared, read_take_down(settings.take_down)),
         LanguageStep(settings, shared),
         LicenseStep(settings, shared),
         NotebookStep(settings, shared),
@@ -147,6 +153,8 @@ def _finish(settings: CorpusSettings, seed: int, work: Path, listing: Listing, f
             write_documents(work / name, _documents(track(entries, f"writing {name}", unit="files"), reader))
     write_dropped(work / DROPPED, joined([spool / f"{task:05d}.dropped.jsonl.zst" for task in range(listing["tasks"])], funnel.dropped_rows))
     licenses = Counter(entry.license or "none stated" for entry in kept)
+    for source, counts in funnel.left_out.items():
+        listing["sources"][source] |= counts
     return (
         funnel.summary()
         | {name: _inventory(entries) for name, entries in sides.items()}

@@ -29,6 +29,8 @@ class Funnel:
         self.redactions: dict[str, Counter[str]] = {}
         self.redacted_kinds: Counter[str] = Counter()
         self.refused_licenses: Counter[str] = Counter()
+        self.left_out: dict[str, Counter[str]] = {}
+        """Source -> what its files were left out for before they counted as documents."""
         self._examples: dict[str, list[tuple[str, str, str]]] = {}
         self.dropped_rows: list[Dropped] = []
         """Every drop of this funnel by name; what ``add`` brings is not in it."""
@@ -61,12 +63,18 @@ class Funnel:
         """A document is dropped for its licence."""
         self.refused_licenses[license_ or "none stated"] += 1
 
+    def leave_out(self, source: str, what: str) -> None:
+        """A file of ``source`` is no document."""
+        self.left_out.setdefault(source, Counter())[what] += 1
+
     def add(self, other: dict[str, Any]) -> None:
         """Add what another funnel's ``dump`` holds."""
         self.documents_in += other["in"]
         self.matches.update(other["matches"])
         self.redacted_kinds.update(other["redacted_kinds"])
         self.refused_licenses.update(other["refused_licenses"])
+        for source, counts in other["left_out"].items():
+            self.left_out.setdefault(source, Counter()).update(counts)
         for placeholder, languages in other["redactions"].items():
             self.redactions.setdefault(placeholder, Counter()).update(languages)
         for reason, languages in other["drops"].items():
@@ -85,6 +93,7 @@ class Funnel:
             "redactions": redactions,
             "redacted_kinds": dict(self.redacted_kinds),
             "refused_licenses": dict(self.refused_licenses),
+            "left_out": {source: dict(counts) for source, counts in self.left_out.items()},
         }
 
     @property

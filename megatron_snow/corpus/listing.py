@@ -20,9 +20,10 @@ from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.corpus.folder import Broken, check_columns, folder_files, read_rows, row_groups
 from megatron_snow.corpus.installed import FILES, InstalledFile
 from megatron_snow.corpus.language import Names
+from megatron_snow.corpus.repositories import ArchiveItem, BlobsItem, list_archives, list_clones
 from megatron_snow.corpus.rules import text_of_no_interest
 from megatron_snow.corpus.sampling import Candidate, hash_order, sample
-from megatron_snow.corpus.settings import CorpusSettings, DistributionsSource, FolderSource, StdlibSource
+from megatron_snow.corpus.settings import ArchivesSource, CorpusSettings, DistributionsSource, FolderSource, GitSource, StdlibSource
 
 _TASK_BYTES = (2**20, 64 * 2**20)  # ours: small enough to spread 40 MB over cores, large enough to pay for a task's start
 _TASKS = 32  # ours: aimed at between those bounds
@@ -51,7 +52,7 @@ class RowsItem(TypedDict):
     rows: list[int] | None
 
 
-Item = FileItem | RowsItem
+Item = FileItem | RowsItem | ArchiveItem | BlobsItem
 
 
 class Listing(TypedDict):
@@ -75,7 +76,14 @@ def make_listing(settings: CorpusSettings, seed: int, folder: Path) -> Listing:
     weighted: list[tuple[Item, int]] = []
     sources: dict[str, dict[str, Any]] = {}
     for source in settings.sources:
-        found, sources[source.name] = _folder(source, settings, seed) if isinstance(source, FolderSource) else _installed(source, settings, seed, names)
+        if isinstance(source, FolderSource):
+            found, sources[source.name] = _folder(source, settings, seed)
+        elif isinstance(source, ArchivesSource):
+            found, sources[source.name] = list_archives(source, seed, names, settings.max_file_bytes)
+        elif isinstance(source, GitSource):
+            found, sources[source.name] = list_clones(source, seed, names, settings.max_file_bytes)
+        else:
+            found, sources[source.name] = _installed(source, settings, seed, names)
         if not found:
             raise SnowError(f"corpus source {source.name} has nothing to read in the wanted languages ({sources[source.name]}); mend it or corpus.languages")
         weighted += found

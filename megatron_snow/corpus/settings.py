@@ -58,7 +58,31 @@ class FolderSource(Settings):
     """Raw bytes of text to sample from it: costs one more pass over the rows; None takes everything."""
 
 
-Source = Annotated[StdlibSource | DistributionsSource | FolderSource, Field(discriminator="kind")]
+class ArchivesSource(Settings):
+    """A folder of tarballs (.tar, .gz, .bz2, .xz, .zst) and zip files, or one: each the snapshot of the repository it is named for."""
+
+    kind: Literal["archives"] = "archives"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    path: Path
+    max_archive_bytes: Bytes = 16 * 2**30  # ours: ten times the Linux kernel's sources
+    """Unpacked bytes above which an archive is refused."""
+    max_bytes: Bytes | None = None
+    """Raw bytes to sample from it: costs one more pass over the archives; None takes everything."""
+
+
+class GitSource(Settings):
+    """A local git clone, bare or not, or a folder of them: the files of one commit of each, read from its objects."""
+
+    kind: Literal["git"] = "git"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    path: Path
+    revision: str = Field(default="HEAD", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@{}^~-]*$")
+    """A branch, tag or commit, the same for all clones."""
+    max_bytes: Bytes | None = None
+    """Raw bytes to sample from it; None takes everything."""
+
+
+Source = Annotated[StdlibSource | DistributionsSource | FolderSource | ArchivesSource | GitSource, Field(discriminator="kind")]
 
 
 class RuleSettings(Settings):

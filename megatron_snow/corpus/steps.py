@@ -29,6 +29,7 @@ from megatron_snow.corpus.license_texts import header_license
 from megatron_snow.corpus.listing import FileItem, RowsItem, read_task
 from megatron_snow.corpus.notebooks import NotebookError, notebook_to_script
 from megatron_snow.corpus.redaction import Redactor
+from megatron_snow.corpus.repositories import Found, Refused, read_archive, read_clone
 from megatron_snow.corpus.rules import broken_rule
 from megatron_snow.corpus.settings import CorpusSettings
 from megatron_snow.corpus.shingles import band_keys
@@ -36,6 +37,7 @@ from megatron_snow.corpus.spool import Entry, SpoolWriter, write_index
 from megatron_snow.corpus.takedown import REASON as TAKEN_DOWN
 
 _BATCH = 256  # documents whose signatures are made in one call (ours: bounds memory to some tens of MB)
+_LFS = b"version https://git-lfs.github.com/spec/v1\n"  # begins what stands where Git LFS keeps a file elsewhere
 FAILED = "failed in "  # begins the drop reason of a document on which a step raised
 
 
@@ -45,15 +47,26 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
     type = "READER"
     name = "corpus"
 
-    def __init__(self, folder: Path, max_bytes: int, funnel: Funnel, taken_down: frozenset[str] = frozenset()) -> None:
+    def __init__(self, folder: Path, settings: CorpusSettings, funnel: Funnel, taken_down: frozenset[str] = frozenset()) -> None:
         """``taken_down``: repositories whose files are dropped unread."""
         super().__init__()
-        self.folder, self.max_bytes, self.funnel, self.taken_down = folder, max_bytes, funnel, taken_down
+        self.folder, self.settings, self.funnel, self.taken_down = folder, settings, funnel, taken_down
+        self.max_bytes = settings.max_file_bytes
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Read the items of task ``rank``."""
+        names: language.Names | None = None
         for item in read_task(self.folder, rank):
-            yield from self._file(item) if item["kind"] == "file" else self._rows(item)
+            match item["kind"]:
+                case "file":
+                    yield from self._file(item)
+                case "rows":
+                    yield from self._rows(item)
+                case "archive":
+                    names = names or language.Names(self.settings.languages, self.settings.excluded_extensions)
+                    yield from self._found(item["source"], read_archive(item, names, self.max_bytes))
+                case "blobs":
+                    yield from self._found(item["source"], read_clone(item))
 
     def _file(self, item: FileItem) -> Iterator[Document]:
         self.funnel.enter()
@@ -84,6 +97,22 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
             metadata = {"source": item["source"], "repository": row.repository, "path": row.path, "license": row.license, "stars": row.stars}
             yield from self._document(f"{item['source']}/{row.repository}/{row.path}", row.text.encode(), metadata, "")
 
+    def _found(self, source: str, files: Iterator[Found | Refused | str]) -> Iterator[Document]:
+        """What archives and clones hold."""
+        for file in files:
+            if isinstance(file, str):
+                self.funnel.leave_out(source, file)
+                continue
+            self.funnel.enter()
+            identifier = f"{source}/{file.repository}/{file.path}".rstrip("/")
+            if file.repository in self.taken_down:
+                self.funnel.drop(TAKEN_DOWN, file.hint, identifier)
+            elif isinstance(file, Refused):
+                self.funnel.drop(file.reason, file.hint, identifier, file.detail)
+            else:
+                metadata = {"source": source, "repository": file.repository, "path": file.path, "license": file.license, "stars": None}
+                yield from self._document(identifier, file.content, metadata, file.hint)
+
     def _document(self, identifier: str, content: bytes, metadata: Mapping[str, object], hint: str) -> Iterator[Document]:
         content = content.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark says nothing in UTF-8
         try:
@@ -103,6 +132,8 @@ def _unusable(content: bytes, max_bytes: int) -> str | None:
         return "too large"
     if b"\0" in content:
         return "holds NUL bytes"
+    if content.startswith(_LFS):
+        return "Git LFS pointer"
     return None if content.strip() else "empty"
 
 

@@ -120,7 +120,7 @@ def test_a_failing_step_tells_no_secret_to_the_log(tmp_path: Path, capfd: pytest
     spool = tmp_path / "spool"
     spool.mkdir()
     settings, funnel = CorpusSettings(), Funnel(Redactor(RedactionSettings()).shown)
-    run_steps([ReadStep(tmp_path / "in", 1000, funnel), Fragile(settings, funnel), SpoolStep(spool, settings, funnel)], 1, 1, tmp_path / "logs", "test")
+    run_steps([ReadStep(tmp_path / "in", settings, funnel), Fragile(settings, funnel), SpoolStep(spool, settings, funnel)], 1, 1, tmp_path / "logs", "test")
     written = everything(tmp_path / "logs") + everything(spool) + "".join(capfd.readouterr()).encode()
     assert b"quarantined, ValueError" in written and b"token = '<KEY>'" in written
     assert key.encode() not in written

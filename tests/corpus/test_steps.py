@@ -50,9 +50,9 @@ FILES = {
 def run(tmp_path: Path, tasks: int, workers: int) -> list[dict]:
     spool = tmp_path / "spool"
     spool.mkdir(exist_ok=True)
-    settings, funnel = CorpusSettings(), Funnel()
+    settings, funnel = CorpusSettings(max_file_bytes=100), Funnel()
     run_steps(
-        [ReadStep(tmp_path / "in", 100, funnel), Fragile(settings, funnel), SpoolStep(spool, settings, funnel)], tasks, workers, tmp_path / "logs", "test"
+        [ReadStep(tmp_path / "in", settings, funnel), Fragile(settings, funnel), SpoolStep(spool, settings, funnel)], tasks, workers, tmp_path / "logs", "test"
     )
     return [orjson.loads((spool / f"{task:05d}.funnel.json").read_bytes()) for task in range(tasks)]
 
