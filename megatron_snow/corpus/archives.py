@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -29,6 +30,7 @@ from megatron_snow.corpus.streams import ZstdStream
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip")
 _HEADERS = 16 * 2**20  # bytes between two files of a tar that may be headers (ours: a path has 4 kB; a header is read into memory whole)
+_CHUNK = 2**16
 _ENTRIES = 2_000_000  # files in one archive (ours: ten times the Linux kernel's)
 _RATIO = 250  # bytes out of one byte in (ours: deflate's limit is 1032; source text packs 4 to 12 times, the worst of 190 Debian sources 21)
 _RATIO_FROM = 64 * 2**20  # bytes out below which the ratio does not matter
@@ -148,7 +150,17 @@ def _walk(file: Path, max_bytes: int) -> Iterator[tuple[str, int, Callable[[], b
         for name, size, content in walk:
             parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".")]
             if parts and ".." not in parts:
-                yield "/".join(parts), size, content
+                yield "/".join(parts), size, partial(_guarded, content)
+    except ArchiveError:
+        raise
+    except _DAMAGES as error:
+        raise ArchiveError("damaged archive") from error
+
+
+def _guarded(content: Callable[[], bytes]) -> bytes:
+    """What ``content`` reads; it is called outside the walk."""
+    try:
+        return content()
     except ArchiveError:
         raise
     except _DAMAGES as error:
@@ -163,6 +175,8 @@ def _tar(file: Path, max_bytes: int) -> Iterator[tuple[str, int, Callable[[], by
                 yield entry.name, entry.size, lambda entry=entry: cast("IO[bytes]", tar.extractfile(entry)).read()  # type: ignore[misc]
             else:
                 stream.expect(0)
+        while stream.read(_CHUNK):  # what follows the last file: a compressed stream says at its end whether it was whole
+            pass
 
 
 class _Bounded(io.RawIOBase):
