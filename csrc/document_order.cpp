@@ -81,6 +81,25 @@ class DocumentOrder {
         return result;
     }
 
+    // Where in the stream each document begins.
+    Array<std::int64_t> starts(const Array<std::int64_t>& documents) const {
+        Array<std::int64_t> found(documents.size());
+        const std::int64_t* asked = documents.data();
+        std::int64_t* begins = found.mutable_data();
+        const std::int64_t* offsets = offsets_.data();
+        for (py::ssize_t i = 0; i < documents.size(); ++i) {
+            if (asked[i] < 0 || static_cast<std::uint64_t>(asked[i]) >= documents_) throw std::out_of_range("a document outside the order");
+            const std::uint64_t place = permutation_.invert<std::uint64_t>(static_cast<std::uint64_t>(asked[i]));
+            std::uint64_t listed[kBlock];
+            list_block(permutation_, place / kBlock * kBlock, listed);
+            begins[i] = offsets[place / kBlock];
+            for (std::uint64_t before = 0; before < place % kBlock; ++before) {
+                if (listed[before] < documents_) begins[i] += length_of(listed[before]);
+            }
+        }
+        return found;
+    }
+
   private:
     DocumentOrder(Array<std::int32_t> lengths, std::uint64_t key)
         : kept_(std::move(lengths)), lengths_(static_cast<const unsigned char*>(static_cast<const void*>(kept_.data()))), documents_(static_cast<std::uint64_t>(kept_.size())), permutation_(documents_, key) {}
@@ -146,16 +165,31 @@ std::uint64_t permute(std::uint64_t index, std::uint64_t size, std::uint64_t key
     return Permutation(size, key).walk(index, size);
 }
 
+// Which index each place of the keyed permutation is the place of: permute's inverse.
+Array<std::int64_t> unpermute(const Array<std::int64_t>& places, std::uint64_t size, std::uint64_t key) {
+    const Permutation permutation(size, key);
+    Array<std::int64_t> found(places.size());
+    const std::int64_t* asked = places.data();
+    std::int64_t* indices = found.mutable_data();
+    for (py::ssize_t i = 0; i < places.size(); ++i) {
+        if (asked[i] < 0 || static_cast<std::uint64_t>(asked[i]) >= size) throw std::out_of_range("a place outside the permutation");
+        indices[i] = static_cast<std::int64_t>(permutation.unwalk(static_cast<std::uint64_t>(asked[i]), size));
+    }
+    return found;
+}
+
 }  // namespace
 
 void bind_document_order(py::module_& module) {
     module.def("permute", &permute, py::arg("index"), py::arg("size"), py::arg("key"), "Place of index in the keyed permutation of 0 .. size - 1.");
+    module.def("unpermute", &unpermute, py::arg("places"), py::arg("size"), py::arg("key"), "int64: of each place, the index that permute gives it.");
     py::class_<DocumentOrder>(module, "DocumentOrder", "One epoch's token stream: documents in a keyed random order.")
         .def(py::init<Array<std::int32_t>, std::uint64_t, std::size_t>(), py::arg("lengths"), py::arg("key"), py::arg("threads") = 1)
         .def(py::init<Array<std::int32_t>, std::uint64_t, Array<std::int64_t>>(), py::arg("lengths"), py::arg("key"), py::arg("offsets"))
         .def_property_readonly("tokens", &DocumentOrder::tokens)
         .def_property_readonly("offsets", &DocumentOrder::offsets, "int64: what the third argument restores.")
-        .def("spans", &DocumentOrder::spans, py::arg("start"), py::arg("count"), "int64 [n, 3]: document, first token in it, count.");
+        .def("spans", &DocumentOrder::spans, py::arg("start"), py::arg("count"), "int64 [n, 3]: document, first token in it, count.")
+        .def("starts", &DocumentOrder::starts, py::arg("documents"), "int64: where in the stream each document begins.");
 }
 
 }  // namespace snow

@@ -75,6 +75,12 @@ class Permutation {
         return index;
     }
 
+    std::uint64_t unwalk(std::uint64_t place, std::uint64_t size) const {
+        do place = invert<std::uint64_t>(place);
+        while (place >= size);
+        return place;
+    }
+
   private:
     int bits_ = 0;
     std::uint64_t mask_ = 0;

@@ -1,4 +1,4 @@
-"""Progress with rate and ETA: a live bar on a terminal, plain lines in a log file."""
+"""Progress with rate and ETA: a live bar on a terminal, plain lines in a log file, events where ``--json`` asks for them (``output``)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import TextIO, TypeVar
 
+from megatron_snow.artifacts.output import event, form
 from megatron_snow.artifacts.units import format_count, format_seconds
 
 T = TypeVar("T")
-_LINE_EVERY = 10.0  # seconds between lines in a log file (ours: readable in a job's log)
+_LINE_EVERY = 10.0  # seconds between lines in a log file at first (ours: readable in a job's log)
+_LINE_MOST = 600.0  # later; a line grows rarer as a step grows longer (ours: a month's log stays under 5,000 lines)
+_LINE_SHARE = 1 / 60  # of the time a step has taken that passes between two lines
 _BAR_EVERY = 0.2  # seconds between redraws on a terminal
 
 
@@ -25,7 +28,8 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self.done, self.note = 0.0, ""
         self.stream = stream or sys.stderr
-        self._live = self.stream.isatty()
+        self._form = form()
+        self._live = self._form == "text" and self.stream.isatty()
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -42,7 +46,8 @@ class Progress:
         self.done += amount
         if note is not None:
             self.note = note
-        if time.monotonic() - self._last >= (_BAR_EVERY if self._live else _LINE_EVERY):
+        now = time.monotonic()
+        if now - self._last >= (_BAR_EVERY if self._live else min(max(_LINE_EVERY, (now - self._start) * _LINE_SHARE), _LINE_MOST)):
             self._write()
 
     def line(self) -> str:
@@ -62,9 +67,21 @@ class Progress:
             parts.append(format_seconds(seconds))
         return ", ".join(parts) + (f"  {self.note}" if self.note else "")
 
+    def values(self, final: bool) -> dict[str, object]:
+        """The line as an event's values; ``rate`` in units a second, ``eta`` in seconds where it can be told."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rate = self.done / seconds
+        eta = (self.total - self.done) / rate if self.total and rate > 0 else None
+        times = {"seconds": round(seconds, 3), "rate": float(f"{rate:.4g}"), "eta": None if eta is None else round(max(eta, 0), 1)}
+        return {"label": self.label, "done": self.done, "total": self.total, "unit": self.unit, **times, "finished": final, "note": self.note}
+
     def _write(self, final: bool = False) -> None:
         self._last = time.monotonic()
-        if self._live:
+        if self._form == "quiet":
+            return
+        if self._form == "json":
+            event("progress", self.values(final), self.stream)
+        elif self._live:
             self.stream.write("\r\x1b[K" + self.line() + ("\n" if final else ""))
         else:
             self.stream.write(self.line() + "\n")
@@ -81,4 +98,7 @@ def track(items: Iterable[T], label: str, total: float | None = None, unit: str 
 
 def say(message: str) -> None:
     """One line to the user, beside the progress (standard error, so that standard output stays for results)."""
-    print(message, file=sys.stderr, flush=True)
+    if form() == "json":
+        event("message", {"text": message.strip()})
+    elif form() == "text":
+        print(message, file=sys.stderr, flush=True)

@@ -26,9 +26,10 @@ from megatron_snow.blend.cache import IndexCache
 from megatron_snow.blend.documents import DocumentTables, FilePiece
 from megatron_snow.blend.languages import LanguageTable
 from megatron_snow.blend.mixture import Mixture
+from megatron_snow.blend.occurrences import Found, listed, looked_up
 from megatron_snow.blend.sample import Sample, Span, Transform
 from megatron_snow.blend.settings import MixtureSettings
-from megatron_snow.blend.shards import TierFiles
+from megatron_snow.blend.shards import Integers, TierFiles
 from megatron_snow.blend.stream import DocumentStream
 
 _DEFAULT = MixtureSettings()
@@ -169,6 +170,28 @@ class PhaseDataset:
     def files(self, i: int) -> list[list[FilePiece]]:
         """The corpus's files that each piece of sample ``i`` is made of. Raises SnowError where the tokenize arrow's rows are missing."""
         return [self._tables.files(span) for span in self.origin(i)]
+
+    def occurrences(self, tier: str, documents: Integers) -> Found:
+        """The samples that hold tokens of some documents of a tier (int64, places through all its shards), and how many tokens each."""
+        one, number = self._tiers[tier], list(self._tiers).index(tier)
+        found = [stream.occurrences(documents, count) for stream, count in zip(one.streams.values(), one.counts(self._counts[tier]), strict=True)]
+
+        def run(first: int, count: int) -> Found:
+            tiers, indices = self._mixture.take(first, count)
+            mine = np.flatnonzero(tiers == number)
+            indices = indices[mine]  # a tier's samples come in turn: they are a range
+            streams: npt.NDArray[np.int32] = np.zeros(len(mine), np.int32)
+            if one.mixture is not None and len(mine):
+                streams, indices = one.mixture.take(int(indices[0]), len(mine))
+            tokens = np.zeros(len(mine), np.int64)
+            hits = np.zeros(len(mine), bool)
+            for stream, known in enumerate(found):
+                its = np.flatnonzero(streams == stream)
+                hit, count_of = looked_up(known, indices[its])
+                hits[its[hit]], tokens[its[hit]] = True, count_of
+            return first + mine[hits], tokens[hits]
+
+        return listed(len(self), run)
 
     def boundaries(self, i: int) -> npt.NDArray[np.int64]:
         """Where each document's piece begins in sample ``i``, with the sample's length at the end: int64 [pieces + 1]."""

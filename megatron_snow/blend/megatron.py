@@ -24,10 +24,12 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.blend import native
 from megatron_snow.blend.cache import IndexCache
 from megatron_snow.blend.documents import DocumentTables, FilePiece
+from megatron_snow.blend.occurrences import NOTHING, Found, listed, looked_up, summed
 from megatron_snow.blend.sample import Sample, Span, Transform
 from megatron_snow.blend.settings import MegatronOrder
 from megatron_snow.blend.shards import Integers, TierFiles
 
+_RUN = 2**20  # places of the document index looked at together (ours: some tens of MB)
 _SEPARATE_BELOW = 0.80  # megatron-core 0.16.1, GPTDataset: share of the last epoch below which it is shuffled by itself
 
 
@@ -93,6 +95,36 @@ class ShardOrder:
         rows[0, 2] -= offset
         kept = rows[:, 2] > 0
         return rows[kept], (places // len(self.lengths))[kept]
+
+    def occurrences(self, documents: Integers) -> Found:
+        """The samples (in the order they are taken in) that hold tokens of some documents, and how many each."""
+        wanted = np.zeros(len(self.lengths), bool)
+        wanted[documents] = True
+        parts = [NOTHING]
+        for start in range(0, len(self.document_index), _RUN):
+            places = start + np.flatnonzero(wanted[self.document_index[start : start + _RUN]])
+            places = places[self.lengths[self.document_index[places]] > 0]
+            first = np.maximum(np.searchsorted(self.sample_index[:, 0], places, side="left") - 1, 0)
+            last = np.minimum(np.searchsorted(self.sample_index[:, 0], places, side="right"), self.samples)
+            counts = last - first
+            place = np.repeat(places, counts)
+            samples = np.repeat(first, counts) + np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
+            parts.append(self._overlap(samples, place))
+        shuffled = summed(np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts]))
+
+        def run(first: int, count: int) -> Found:
+            hit, tokens = looked_up(shuffled, np.asarray(self.shuffle_index[first : first + count], np.int64))
+            return first + np.flatnonzero(hit), tokens
+
+        return listed(len(self.shuffle_index), run)
+
+    def _overlap(self, samples: Integers, places: Integers) -> Found:
+        """Of pairs of sample and place in the document index: those where the one has tokens of the other, and how many besides a label at its end."""
+        (first, offset), (last, end) = self.sample_index[samples].T.astype(np.int64), self.sample_index[samples + 1].T.astype(np.int64)
+        begin = np.where(places == first, offset, 0)
+        stop = np.where(places == last, end + 1, self.lengths[self.document_index[places]])
+        inside = (places >= first) & (places <= last) & (stop > begin)
+        return samples[inside], (stop - begin - (places == last))[inside]
 
 
 class MegatronSamples:
@@ -190,6 +222,27 @@ class MegatronSamples:
     def files(self, i: int) -> list[list[FilePiece]]:
         """The corpus's files that each piece of sample ``i`` is made of. Raises SnowError where the tokenize arrow's rows are missing."""
         return [self._tables.files(span) for span in self.origin(i)]
+
+    def occurrences(self, tier: str, documents: Integers) -> Found:
+        """As ``PhaseDataset.occurrences``."""
+        number = [files.tier for files in self._files].index(tier)
+        bounds = self._files[number].first_document
+        found: dict[int, Found] = {}
+        for dataset, (of, shard) in enumerate(self._shards):
+            if of == number:
+                own = documents[(documents >= bounds[shard]) & (documents < bounds[shard + 1])] - bounds[shard]
+                found[dataset] = self._orders[dataset].occurrences(own[own < len(self._orders[dataset].lengths)])
+
+        def run(first: int, count: int) -> Found:
+            datasets, indices = self.dataset_index[first : first + count], self.dataset_sample_index[first : first + count]
+            hits, tokens = np.zeros(count, bool), np.zeros(count, np.int64)
+            for dataset, known in found.items():
+                its = np.flatnonzero(datasets == dataset)
+                hit, counted = looked_up(known, indices[its])
+                hits[its[hit]], tokens[its[hit]] = True, counted
+            return first + np.flatnonzero(hits), tokens[hits]
+
+        return listed(len(self), run)
 
     def counts(self, part: range | None = None) -> dict[str, int]:
         """Samples the phase takes from each tier, or those of ``part`` (consecutive ones) do."""

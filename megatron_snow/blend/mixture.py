@@ -67,6 +67,20 @@ class Mixture:
         member, index = segment.split[sample - segment.first]
         return segment.members[member], segment.given[member] + index
 
+    def take(self, first: int, count: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """(dataset int32 [count], index within it int64 [count]) of samples ``first`` and on. Raises IndexError outside 0 .. len."""
+        if first < 0 or count < 0 or first + count > self._samples:
+            raise IndexError(f"samples {first} to {first + count} of {self._samples}")
+        datasets, indices = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        for number, segment in enumerate(self._segments):
+            end = self._firsts[number + 1] if number + 1 < len(self._firsts) else self._samples
+            begin, stop = max(first, segment.first), min(first + count, end)
+            if begin < stop:
+                member, index = segment.split.take(begin - segment.first, stop - begin)
+                datasets.append(np.array(segment.members, np.int32)[member])
+                indices.append(np.array(segment.given, np.int64)[member] + index)
+        return np.concatenate(datasets), np.concatenate(indices)
+
     def counts(self, samples: int) -> npt.NDArray[np.int64]:
         """How many of the first ``samples`` samples each dataset gives, int64 [datasets]."""
         if not 0 <= samples <= self._samples:

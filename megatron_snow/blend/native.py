@@ -19,6 +19,7 @@ try:
         megatron_samples_64,
         permute,
         scan_shards,
+        unpermute,
     )
 except ImportError as error:
     raise SnowError(f"the C++ extension megatron_snow._csrc cannot be loaded ({error}); build it with: pip install --no-build-isolation -e .") from error
@@ -34,4 +35,5 @@ __all__ = [
     "megatron_samples_64",
     "permute",
     "scan_shards",
+    "unpermute",
 ]

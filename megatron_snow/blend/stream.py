@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from megatron_snow.blend import native
 from megatron_snow.blend.languages import Selection
+from megatron_snow.blend.occurrences import NOTHING, Found, covering, summed
 from megatron_snow.blend.sample import Sample, Span
 from megatron_snow.blend.shards import Integers, TierFiles, threads
 
@@ -63,6 +64,38 @@ class DocumentStream:
         """Build what reading from a pass needs, or find it in the cache."""
         self._spans(epoch, 0, 1)
 
+    def occurrences(self, documents: Integers, samples: int) -> Found:
+        """Which of the first ``samples`` samples dealt hold tokens of some of the tier's documents (int64, places through all shards), and how many."""
+        if self._selection is not None:
+            documents = np.flatnonzero(np.isin(self._selection.documents, documents))
+        documents = documents[self._lengths()[documents] > 0]
+        if not len(documents) or not samples:
+            return NOTHING
+        lengths = self._lengths()[documents].astype(np.int64)
+        last = (samples - 1) * self.sequence_length // self.tokens  # the last pass that a sample begins in
+        end = self._first(last + 1) * self.sequence_length + 1  # of the last sample that begins in it
+        parts = [NOTHING]
+        for epoch in range(-(-end // self.tokens)):
+            begins = self._pass(epoch).starts(documents) + epoch * self.tokens
+            places, tokens = covering(begins, begins + lengths, self.sequence_length)
+            dealt = self._dealt(places)
+            parts.append((dealt[dealt < samples], tokens[dealt < samples]))
+        return summed(np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts]))
+
+    def _first(self, epoch: int) -> int:
+        """The first sample that begins in a pass."""
+        return -(-epoch * self.tokens // self.sequence_length)
+
+    def _dealt(self, places: Integers) -> Integers:
+        """The samples dealt that lie at ``places`` of the stream: what ``_stream_sample`` gives, the other way round."""
+        result = np.empty(len(places), np.int64)
+        epochs = places * self.sequence_length // self.tokens
+        for epoch in np.unique(epochs).tolist():
+            first, chosen = self._first(epoch), epochs == epoch
+            count, key = self._first(epoch + 1) - first, _key("samples", self._seed, self.name, epoch)
+            result[chosen] = first + native.unpermute(places[chosen] - first, count, key)
+        return result
+
     def _rows(self, sample: int) -> tuple[Integers, list[tuple[int, int]]]:
         """(document, first token, count) of each piece, int64 [pieces, 3]; and (pass, pieces of it) in turn."""
         position = self._stream_sample(sample) * self.sequence_length
@@ -84,7 +117,7 @@ class DocumentStream:
         """Place in the stream of the ``sample``-th sample dealt: shuffled among those that start in the same pass."""
         epoch = sample * self.sequence_length // self.tokens
         if epoch not in self._deal:
-            first, end = (-(-e * self.tokens // self.sequence_length) for e in (epoch, epoch + 1))
+            first, end = self._first(epoch), self._first(epoch + 1)
             self._deal = {epoch: (first, end - first, _key("samples", self._seed, self.name, epoch))}
         first, count, key = self._deal[epoch]
         return first + native.permute(sample - first, count, key)

@@ -17,6 +17,7 @@ import typer
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import exclusive
 from megatron_snow.cli.ablate import ablate
+from megatron_snow.cli.output import choose_form, report_error
 
 if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
     from megatron_snow.recipe.settings import Recipe
@@ -29,6 +30,9 @@ raw code -> corpus -> tokenizer -> annotate -> synthesize -> tokenize -> train (
 
 Each step reads a RECIPE (a YAML file; see examples/), does only what is not done yet, can be killed at any time and
 goes on when started again. Start with:  snow plan examples/quickstart/recipe.yaml
+
+Every command takes --quiet (results and errors only) and --json (results as JSON on standard output, progress, messages and
+errors as JSON lines on standard error).
 """
 
 _INTERRUPTED = 130
@@ -264,9 +268,9 @@ def doctor() -> None:
 def main() -> None:
     """Entry point of ``snow``."""
     try:
-        app()
+        app(args=choose_form(sys.argv[1:]))
     except SnowError as error:
-        print(f"snow: {error}", file=sys.stderr)
+        report_error(error)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == _INTERRUPTED:

@@ -54,6 +54,8 @@ def drive(road: Road, names: Sequence[str]) -> None:
                 ) from error
             raise
         say(f"[{name}] finished in {format_seconds(time.monotonic() - start)}: {_brief(manifest.counts)}")
+        if status.manifest is not None and (changed := _changes(status.manifest.counts, manifest.counts)):
+            say(f"[{name}] against the artefact it replaces: {changed}")
 
 
 def follow(road: Road, crew: Crew) -> None:
@@ -67,6 +69,21 @@ def _brief(counts: dict[str, Any]) -> str:
     shown = [f"{key.replace('_', ' ')} {format_count(value) if isinstance(value, int) else f'{value:.4g}'}" for key, value in counts.items()
              if isinstance(value, int | float) and not isinstance(value, bool)]  # fmt: skip
     return ", ".join(shown) or "no counts"
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The whole numbers among an arrow's counts that are others than before, one level down too."""
+    found = []
+    for key in after:
+        pairs = {key: (before.get(key), after[key])}
+        if isinstance(after[key], dict) and isinstance(before.get(key), dict):
+            pairs = {f"{key} {name}": (before[key].get(name, 0), after[key].get(name, 0)) for name in {**before[key], **after[key]}}
+        found += [
+            f"{name.replace('_', ' ')} {old:,} -> {new:,}"
+            for name, (old, new) in pairs.items()
+            if isinstance(old, int) and isinstance(new, int) and not isinstance(new, bool) and old != new
+        ]
+    return ", ".join(found)
 
 
 def summary(recipe: Recipe, road: Road) -> str:

@@ -54,7 +54,7 @@ def read_tree(path: Path, what: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SnowError(f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}; the shipped ones are in examples/") from error
-    tree = _parse_yaml(text, str(path))
+    tree = _unshared(_parse_yaml(text, str(path)))
     if not isinstance(tree, dict):
         raise SnowError(f"{path} is not a {what}: the top level must be 'key: value' lines, found {type(tree).__name__}")
     return tree
@@ -73,6 +73,13 @@ def _parse_yaml(text: str, name: str) -> Any:
         return yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise SnowError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which no two places are one object: YAML's anchors make them so, and an override of one would change the other."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -39,8 +39,8 @@ def render_training(recipe: Recipe, road: Road, cluster: Cluster | None = None) 
 
 def _arrows(road: Road) -> list[str]:
     lines = [f"  {'arrow':<20} {'state':<8} {'budget':>12}  why"]
-    for name, stage in road.stages.items():
-        status = road.status(name)
+    for name, status in road.statuses().items():
+        stage = road.stages[name]
         lines.append(f"  {name:<20} {status.state:<8} {format_seconds(stage.budget) if stage.budget else '':>12}  {status.why}")
     budget = sum(stage.budget or 0 for stage in road.stages.values())
     return [*lines, f"  {'all':<20} {'':<8} {format_seconds(budget):>12}"] if budget else lines

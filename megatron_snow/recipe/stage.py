@@ -79,9 +79,24 @@ class Road:
 
     def status(self, name: str) -> Status:
         """Where a stage stands. A stage whose inputs are not done waits for them."""
+        return self._status(name, {})
+
+    def statuses(self) -> dict[str, Status]:
+        """Where every stage stands, each looked at once."""
+        known: dict[str, Status] = {}
+        for name in self.stages:
+            self._status(name, known)
+        return known
+
+    def _status(self, name: str, known: dict[str, Status]) -> Status:
+        if name not in known:
+            known[name] = self._look(name, known)
+        return known[name]
+
+    def _look(self, name: str, known: dict[str, Status]) -> Status:
         stage = self.stages[name]
         manifest = read_manifest(self.folder(name))
-        unready = [other for other in stage.inputs if self.status(other).state != "done"]
+        unready = [other for other in stage.inputs if self._status(other, known).state != "done"]
         if unready:
             return Status("waiting", f"after {unready[0]}" + (f" and {len(unready) - 1} more" if unready[1:] else ""), manifest)
         try:

@@ -96,3 +96,10 @@ def test_a_missing_or_binary_file(tmp_path):
 def test_overrides_reach_every_depth():
     recipe = load_recipe(QUICKSTART, ["seed=7", "train.phases.general.tokens=1M", "corpus.sources.0.max_bytes=1MiB", "layout.tensor=2"])
     assert (recipe.seed, recipe.train.phases["general"].tokens, recipe.corpus.sources[0].max_bytes, recipe.layout.tensor) == (7, 10**6, 2**20, 2)
+
+
+def test_an_override_changes_one_place_where_anchors_share_it(tmp_path):
+    """A recipe's phases often share their learning rate through a YAML anchor."""
+    tiny = Path(__file__).parents[1] / "road" / "tiny.yaml"
+    phases = load_recipe(tiny, ["train.phases.general.learning_rate.peak=1e-3"]).train.phases
+    assert [phases[name].learning_rate.peak for name in ("general", "continued", "enhanced")] == [1e-3, 2e-3, 2e-3]

@@ -1,38 +1,12 @@
 """The whole road on a tiny slice of real code, then again, then under TP2 x PP2: a real encoder, a real served model, real training."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-RECIPE = Path(__file__).parent / "tiny.yaml"
-FOLDERS = ["1-corpus", "2-tokenizer", "3-annotate", "4-synthesize", "5-tokenize", "6-train", "7-convert", "8-evaluate", "9-report"]
-PHASES = ("general", "continued", "enhanced")
-
-
-def snow(*arguments):
-    result = subprocess.run(
-        [sys.executable, "-m", "megatron_snow", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
-    return result
-
-
-@pytest.fixture(scope="module")
-def road(tmp_path_factory):
-    """The tiny road, run once."""
-    out = tmp_path_factory.mktemp("road") / "out"
-    result = snow("run", RECIPE, "--out", out)
-    return out, result
+from tests.road.conftest import FOLDERS, PHASES, RECIPE, run_snow, snow
 
 
 def _fingerprints(out):
@@ -154,9 +128,8 @@ def test_synthesis_without_a_server_names_the_endpoint(road, tmp_path):
     out, _ = road
     for name in FOLDERS[:3]:
         shutil.copytree(out / name, tmp_path / name)
-    command = [sys.executable, "-m", "megatron_snow", "synthesize", RECIPE, "--out", tmp_path, "--set", "synthesize.local=null"]
-    command += ["--set", "synthesize.endpoints=['http://127.0.0.1:9/v1']", "--set", "synthesize.attempts=1"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    unreachable = ("--set", "synthesize.local=null", "--set", "synthesize.endpoints=['http://127.0.0.1:9/v1']", "--set", "synthesize.attempts=1")
+    result = run_snow("synthesize", RECIPE, "--out", tmp_path, *unreachable)
     assert result.returncode == 2, result.stderr
     assert "http://127.0.0.1:9/v1" in result.stderr
     assert "Traceback" not in result.stderr

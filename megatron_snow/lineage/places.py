@@ -1,0 +1,78 @@
+"""The artefacts of a road that lineage reads, and which training documents a tier's tokens are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from megatron_snow.artifacts.documents import shards
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.progress import track
+from megatron_snow.blend.documents import read_rows
+from megatron_snow.tokens.grouping import Position
+from megatron_snow.tokens.settings import TokenizeSettings
+from megatron_snow.tokens.shards import Shard
+from megatron_snow.training.settings import TrainSettings
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """A road's folders and what the recipe says about the order of its samples."""
+
+    corpus: Path
+    annotate: Path
+    synthesize: Path
+    tokens: Path
+    tokenizer: Path
+    tokenize: TokenizeSettings
+    train: TrainSettings
+    seed: int
+
+    def tier(self, name: str) -> Path:
+        """The documents of a tier."""
+        parents = {"standard": self.corpus, "heldout": self.corpus, "high_quality": self.annotate, SYNTHETIC: self.synthesize}
+        return parents[name] / name
+
+    def token_shards(self, tier: str) -> list[Path]:
+        """The tier's token shards in order, without their endings."""
+        return [path.with_suffix("") for path in sorted((self.tokens / tier).glob("*.idx"))]
+
+    def tiers(self) -> list[str]:
+        """The tiers that were tokenized."""
+        return sorted(path.parent.name for path in self.tokens.glob("*/00000.idx"))
+
+
+def numbered_rows(artefacts: Artefacts, tier: str, wanted: Callable[[dict[str, Any]], bool]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """(document through all the tier's shards, shard, row) of the training documents that are wanted; rows as the tokenize arrow writes them."""
+    number = 0
+    for prefix in track(artefacts.token_shards(tier), f"documents of {tier}", unit="shards"):
+        for row in read_rows(prefix):
+            if wanted(row):
+                yield number, prefix.name, row
+            number += 1
+
+
+def tier_shards_of(artefacts: Artefacts, tier: str, token_shard: str) -> list[Path]:
+    """The shards of documents that a token shard was made of: all, where the tier was gathered by repository first."""
+    every = shards(artefacts.tier(tier))
+    if artefacts.tokenize.of(tier).grouping == "repository":
+        return every
+    number = int(token_shard)
+    start = Position() if number == 0 else _next(artefacts.tokens / tier, number - 1)
+    end = _next(artefacts.tokens / tier, number)
+    first = len(every) if start is None else start.shard
+    return every[first : None if end is None else end.shard + 1]
+
+
+def _next(folder: Path, number: int) -> Position | None:
+    path = folder / f"{number:05d}.json"
+    try:
+        return Shard.model_validate_json(path.read_bytes()).next
+    except (OSError, ValidationError) as error:
+        raise SnowError(f"{path} is missing or damaged: which documents its shard holds is not known; run `snow tokenize` again") from error

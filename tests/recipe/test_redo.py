@@ -1,0 +1,197 @@
+"""What a change redoes: a road of published stand-ins under the keys of the real stages, looked at with one thing changed.
+
+A stand-in is a folder with one small file, published as the arrow's own run is; what is stale, reused or waiting follows from the
+keys, which are the real ones. tests/road shows on runs that what is told here is what is done.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from megatron_snow.artifacts.publish import Building
+from megatron_snow.recipe.load import load_recipe
+from megatron_snow.recipe.road import build_road
+from megatron_snow.recipe.stage import Road, Status
+
+TINY = Path(__file__).parents[1] / "road" / "tiny.yaml"
+PHASES = ("general", "continued", "enhanced")
+TRAIN = tuple(f"train {phase}" for phase in PHASES)
+CONVERT = tuple(f"convert {phase}" for phase in PHASES)
+EVALUATE = tuple(f"evaluate {phase}" for phase in PHASES)
+
+
+def stand_in(road: Road) -> None:
+    """Publish every stage of a road; bytes differ from stage to stage and do not from run to run."""
+    for stage in road.stages.values():
+        building = road.building(stage).open()
+        (building.work / "content").write_text(stage.name)
+        building.publish()
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny recipe with sources, positives and a take-down list that a test can touch."""
+    folder = tmp_path_factory.mktemp("redo")
+    (folder / "rows").mkdir()
+    row = {"content": "x = 1\n", "path": "a.py", "repository_name": "o/r"}
+    (folder / "rows" / "0.jsonl").write_bytes(orjson.dumps(row) + b"\n")
+    (folder / "down.txt").write_text("o/gone\n")
+    (folder / "good.jsonl").write_text('{"text": "x"}\n')
+    tree = yaml.safe_load(TINY.read_text())
+    tree["corpus"] |= {"sources": [{"kind": "folder", "name": "rows", "path": str(folder / "rows")}], "take_down": str(folder / "down.txt")}
+    tree["annotate"]["positives"] = [{"kind": "jsonl", "path": str(folder / "good.jsonl"), "count": 5}]
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.fixture
+def out(recipe: Path, tmp_path: Path) -> Path:
+    stand_in(build_road(load_recipe(recipe), tmp_path / "out"))
+    return tmp_path / "out"
+
+
+def statuses(recipe: Path, out: Path, *overrides: str) -> dict[str, Status]:
+    return build_road(load_recipe(recipe, overrides), out).statuses()
+
+
+def stale(found: dict[str, Status]) -> dict[str, str]:
+    return {name: status.why for name, status in found.items() if status.state == "stale"}
+
+
+# What is changed, and the stages that are redone for it whatever comes out of others; the report stands on every stage.
+CHANGES: list[tuple[str, tuple[str, ...]]] = [
+    ("corpus.heldout_fraction=0.3", ("corpus",)),
+    ("corpus.rules.max_line=900", ("corpus",)),
+    ("corpus.near_duplicates.jaccard=0.8", ("corpus",)),
+    ("corpus.languages=[Python]", ("corpus",)),
+    ("corpus.max_file_bytes=1MB", ("corpus",)),
+    ("corpus.decontamination.min_characters=40", ("corpus", "synthesize")),
+    ("corpus.workers=7", ()),
+    ("tokenizer.train.vocabulary=2048", ("tokenizer",)),
+    ("tokenizer.train.sample=2MB", ("tokenizer",)),
+    ("annotate.tokens=50K", ("annotate",)),
+    ("annotate.section=128", ("annotate",)),
+    ("annotate.head.epochs=3", ("annotate",)),
+    ("annotate.negatives=41", ("annotate",)),
+    ("synthesize.temperature=0.9", ("synthesize",)),
+    ("synthesize.requests=13", ("synthesize",)),
+    ("tokenize.document=1MiB", ("tokenize",)),
+    ("tokenize.format.repository_metadata=0.9", ("tokenize",)),
+    ("tokenize.workers=2", ()),
+    ("tokenize.engine=reference", ()),
+    ("model.hidden=128", TRAIN),
+    ("train.precision=bf16", TRAIN),
+    ("train.optimizer.beta2=0.99", TRAIN),
+    ("train.phases.general.learning_rate.peak=1e-3", ("train general",)),
+    ("train.phases.continued.tokens=6K", ("train continued",)),
+    ("train.phases.enhanced.blend={high_quality: 1}", ("train enhanced",)),
+    ("train.phases.enhanced.micro_batch=2", ()),
+    ("layout.tensor=2", ()),
+    ("layout.data=2", ()),
+    ("evaluate.max_new_tokens=9", EVALUATE),
+    ("evaluate.heldout_bytes=9KiB", EVALUATE),
+    ("budget={corpus: 5 s}", ()),
+]
+
+
+@pytest.mark.parametrize(("change", "redone"), CHANGES, ids=[change for change, _ in CHANGES])
+def test_a_setting_redoes_what_depends_on_it(recipe: Path, out: Path, change: str, redone: tuple[str, ...]) -> None:
+    road = build_road(load_recipe(recipe, [change]), out)
+    found = road.statuses()
+    # Whose key is another, whatever comes out of the stages before; the report shows the whole recipe.
+    other = {name for name, stage in road.stages.items() if found[name].manifest.key != road.building(stage).key}
+    assert other == {*redone, "report"}
+    behind: set[str] = set()
+    for name, stage in road.stages.items():
+        if not behind.isdisjoint(stage.inputs):
+            assert found[name].state == "waiting"
+            behind.add(name)
+        elif name in other:
+            field = change.split("=")[0].split(".")
+            assert found[name].state == "stale" and any(part in found[name].why for part in (field[-1], field[-2] if len(field) > 1 else field[0]))
+            behind.add(name)
+        else:
+            assert found[name].state == "done"
+
+
+def test_the_table_has_every_arrow() -> None:
+    assert {name.split()[0] for _, redone in CHANGES for name in redone} == {"corpus", "tokenizer", "annotate", "synthesize", "tokenize", "train", "evaluate"}
+
+
+def test_the_seed_redoes_everything(recipe: Path, out: Path) -> None:
+    assert stale(statuses(recipe, out, "seed=8")) == {"corpus": "changed: seed"}
+
+
+def touched(path: Path) -> None:
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+
+
+def appended(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + orjson.dumps({"content": "y = 2\n", "path": "b.py", "repository_name": "o/s"}) + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "expected"),
+    [
+        ("rows/0.jsonl", appended, {"corpus": "changed: input sources"}),
+        ("rows/0.jsonl", touched, {"corpus": "changed: input sources"}),
+        ("rows/1.jsonl", lambda path: path.write_text('{"content": "z", "path": "c", "repository_name": "o/t"}\n'), {"corpus": "changed: input sources"}),
+        ("rows/README", lambda path: path.write_text("not a row\n"), {}),
+        ("down.txt", lambda path: path.write_text("o/gone\no/also\n"), {"corpus": "changed: input take-down list"}),
+        ("down.txt", lambda path: path.write_text("# a comment\n\no/gone # still\n"), {}),
+        ("good.jsonl", lambda path: path.write_text('{"text": "yy"}\n'), {"annotate": "changed: input positives and encoder"}),
+        ("good.jsonl", touched, {"annotate": "changed: input positives and encoder"}),
+    ],
+)
+def test_files_outside_the_road(recipe: Path, out: Path, name: str, spoil: Any, expected: dict[str, str]) -> None:
+    path = recipe.parent / name
+    before = (path.read_bytes(), path.stat()) if path.exists() else None
+    spoil(path)
+    try:
+        assert stale(statuses(recipe, out)) == expected
+    finally:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before[0])
+            os.utime(path, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+    assert stale(statuses(recipe, out)) == {}
+
+
+def test_a_source_that_went_away_is_told_by_the_plan(recipe: Path, out: Path) -> None:
+    rows = recipe.parent / "rows"
+    rows.rename(recipe.parent / "away")
+    try:
+        found = statuses(recipe, out)["corpus"]
+        assert found.state == "waiting" and f"{rows} does not exist" in found.why
+    finally:
+        (recipe.parent / "away").rename(rows)
+
+
+def test_an_arrow_that_comes_to_the_same_bytes_redoes_nothing_else(recipe: Path, out: Path) -> None:
+    """Touched sources: the corpus is made again, comes out as it was, and nothing stands in need of more."""
+    touched(recipe.parent / "rows" / "0.jsonl")
+    road = build_road(load_recipe(recipe), out)
+    assert road.status("corpus").state == "stale" and road.status("tokenizer").state == "waiting"
+    building: Building = road.building(road.stages["corpus"]).open()
+    (building.work / "content").write_text("corpus")
+    building.publish()
+    assert {status.state for status in statuses(recipe, out).values()} == {"done"}
+
+
+@pytest.mark.parametrize("stage", ["corpus", "tokenizer", "annotate", "synthesize", "tokenize", *TRAIN, *CONVERT, *EVALUATE, "report"])
+def test_a_newer_version_of_an_arrow(recipe: Path, out: Path, stage: str) -> None:
+    from dataclasses import replace
+
+    road = build_road(load_recipe(recipe), out)
+    stages = [replace(one, version=one.version + 1) if one.name == stage else one for one in road.stages.values()]
+    newer = Road(stages, out, road.seed)
+    assert {name: status.why for name, status in newer.statuses().items() if status.state == "stale"} == {stage: "changed: the arrow's version"}
