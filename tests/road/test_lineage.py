@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from megatron_snow.artifacts.documents import read_documents
+from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.manifest import read_manifest
+from megatron_snow.cli.trace import trace as ask
 from megatron_snow.recipe.drive import open_road
 from megatron_snow.training.samples import phase_samples
 from tests.road.conftest import FOLDERS, PHASES, RECIPE, run_snow, snow
@@ -84,17 +86,17 @@ def test_the_command_tells_a_step_in_words(road):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--step", "0"], "phase general has the steps 1 to 10"),
-        (["--step", "11"], "phase general has the steps 1 to 10"),
-        (["--step", "1", "--phase", "fourth"], "no phase 'fourth'; it has: general, continued, enhanced"),
-        ([], "either --step N"),
-        (["--step", "1", "--repo", "a/b"], "either --step N"),
-        (["--repo", "a/b", "--phase", "general"], "--phase goes with --step"),
+        ({"step": 0}, "phase general has the steps 1 to 10"),
+        ({"step": 11}, "phase general has the steps 1 to 10"),
+        ({"step": 1, "phase": "fourth"}, "no phase 'fourth'; it has: general, continued, enhanced"),
+        ({}, "either --step N"),
+        ({"step": 1, "repo": ["a/b"]}, "either --step N"),
+        ({"repo": ["a/b"], "phase": "general"}, "--phase goes with --step"),
     ],
 )
 def test_a_question_that_cannot_be_answered(road, arguments, complaint):
-    result = run_snow("trace", RECIPE, "--out", road[0], *arguments)
-    assert (result.returncode, "Traceback" in result.stderr) == (2, False) and complaint in result.stderr
+    with pytest.raises(SnowError, match=complaint):
+        ask(RECIPE, out=road[0], **arguments)
 
 
 def test_a_dropped_and_an_unknown_repository(road):
