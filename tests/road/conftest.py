@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -35,9 +37,17 @@ def snow(*arguments):
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory):
-    """The tiny road: its folder and what the run said. Tests leave it as it is."""
-    out = tmp_path_factory.mktemp("road") / "out"
-    return out, snow("run", RECIPE, "--out", out)
+    """The tiny road: its folder and what the run said. Tests leave it as it is. Several workers of a test run share one."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "road"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "said").exists():
+            result = snow("run", RECIPE, "--out", folder / "out")
+            (folder / "said").write_text(json.dumps([result.stdout, result.stderr]))
+    stdout, stderr = json.loads((folder / "said").read_text())
+    return folder / "out", subprocess.CompletedProcess([], 0, stdout, stderr)
 
 
 @pytest.fixture
