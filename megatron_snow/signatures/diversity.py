@@ -1,0 +1,96 @@
+"""How much there is in a tier that is not like the rest of it: repetition, repositories, topics."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from megatron_snow.artifacts.documents import Document
+
+REPEATED_THRESHOLD = 0.5  # ours: share of 8-word runs that stood in an earlier file of the sample; see LOG.md, 2026-11-26
+LARGEST_THRESHOLD = 0.2  # ours: share of bytes that one repository may have before its habits are the model's
+EFFECTIVE_THRESHOLD = 20.0  # ours: repositories of equal size that would be as spread; a language's idioms need more than a few authors
+TOPICS_THRESHOLD = 0.1  # ours: Vendi score as a share of the files it is of; see LOG.md, 2026-11-26
+_RUN = 8  # words; ours: short enough to be found in edited copies, long enough not to be idiom
+_MOST_CHARACTERS = 20_000  # of a file that are looked at (ours: bounds the time for minified giants)
+_TOPIC_FILES = 400  # ours: eigenvalues of a matrix that large take a tenth of a second
+_BUCKETS = 2**14  # of hashed name parts (ours)
+_WORD = re.compile(r"\w+")
+_PART = re.compile(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}")
+_SHOWN = 10
+
+
+def effective(sizes: Iterable[float]) -> float:
+    """exp of the entropy of the sizes' shares: how many equal ones would be as spread (Hill's number of order 1, Ecology 54, 1973)."""
+    known = [size for size in sizes if size > 0]
+    total = sum(known)
+    return math.exp(-sum(size / total * math.log(size / total) for size in known)) if known else 0.0
+
+
+def repeated_runs(files: Sequence[Document]) -> float:
+    """Share of the files' different runs of ``_RUN`` words that stand in an earlier file too, 0..1."""
+    seen: set[int] = set()  # Python's own hashes: only compared within this process, 64 bits
+    again = total = 0
+    for document in files:
+        words = _WORD.findall(document["text"][:_MOST_CHARACTERS])
+        own = {hash(" ".join(words[start : start + _RUN])) for start in range(len(words) - _RUN + 1)}
+        again += len(own & seen)
+        total += len(own)
+        seen |= own
+    return again / total if total else 0.0
+
+
+def hash_of(text: str) -> int:
+    """64 bits that are the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
+
+
+def vendi(files: Sequence[Document]) -> float:
+    """Effective number of different topics: the Vendi score of the files' name parts (Friedman and Dieng, arXiv 2210.02410).
+
+    A file is a tf-idf vector of the words that its names and comments are made of; the score is exp of the entropy of the eigenvalues
+    of their cosine similarities over n: n where no two files share a word, 1 where all are alike.
+    """
+    import numpy as np
+
+    if not files:
+        return 0.0
+    table = np.zeros((len(files), _BUCKETS), dtype=np.float32)
+    for row, document in enumerate(files):
+        for word, count in Counter(part.lower() for part in _PART.findall(document["text"][:_MOST_CHARACTERS])).items():
+            table[row, hash_of(word) % _BUCKETS] += 1 + math.log(count)
+    table *= np.log((1 + len(files)) / (1 + (table > 0).sum(0))) + 1
+    norms = np.linalg.norm(table, axis=1, keepdims=True)
+    table = np.divide(table, norms, out=np.zeros_like(table), where=norms > 0)
+    values = np.linalg.eigvalsh(table.astype(np.float64) @ table.T.astype(np.float64) / len(files))
+    return effective(values[values > 1e-12].tolist())
+
+
+def measures(files: Sequence[Document], by_repository: Mapping[str, int]) -> list[dict[str, Any]]:
+    """A row a measure: ``name``, ``value``, ``threshold``, ``alarm``, ``low_is_alarm``, ``says``."""
+    topical = files[:_TOPIC_FILES]
+    total = sum(by_repository.values()) or 1
+    largest = max(by_repository.values(), default=0) / total
+    count = effective(by_repository.values())
+    topics = vendi(topical) / len(topical) if topical else 0.0
+    return [
+        _measure("repeated runs", repeated_runs(files), REPEATED_THRESHOLD, False, f"share of {_RUN}-word runs that stood in an earlier file of {len(files)}"),
+        _measure("largest repository", largest, LARGEST_THRESHOLD, False, "share of the bytes"),
+        _measure("effective repositories", count, EFFECTIVE_THRESHOLD, True, f"of {len(by_repository)}: as spread as so many of one size"),
+        _measure("topics", topics, TOPICS_THRESHOLD, True, f"effective number of different files (Vendi score), as a share of {len(topical)}"),
+    ]
+
+
+def largest(by_repository: Mapping[str, int]) -> list[tuple[str, float]]:
+    """The largest repositories and their shares of the bytes."""
+    total = sum(by_repository.values()) or 1
+    return [(name, round(size / total, 6)) for name, size in sorted(by_repository.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]]
+
+
+def _measure(name: str, value: float, threshold: float, low_is_alarm: bool, says: str) -> dict[str, Any]:
+    alarm = value < threshold if low_is_alarm else value > threshold
+    return {"name": name, "value": round(value, 6), "threshold": threshold, "low_is_alarm": low_is_alarm, "alarm": alarm, "says": says}
