@@ -17,9 +17,8 @@ from megatron_snow.signatures.sampling import survey
 
 
 def _document(number, text, language="Python", repository="r"):
-    return {
-        "id": f"s/{repository}/{language}/{number}", "text": text, "language": language, "repository": repository, "path": f"{number}", "license": "MIT", "source": "s",
-    }  # fmt: skip
+    name = f"s/{repository}/{language}/{number}"
+    return {"id": name, "text": text, "language": language, "repository": repository, "path": f"{number}", "license": "MIT", "source": "s"}
 
 
 def _code(random, words, lines=30):
