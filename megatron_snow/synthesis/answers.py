@@ -10,18 +10,23 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from megatron_snow.corpus.decontamination import Detector
-from megatron_snow.synthesis.journal import Answer
+from megatron_snow.benchmarks.humaneval import load_humaneval
+from megatron_snow.corpus.decontamination import Detector, items
+from megatron_snow.corpus.settings import DecontaminationSettings
+from megatron_snow.synthesis.journal import REFUSED, Answer
 from megatron_snow.synthesis.syntax import LANGUAGES, PYTHON, error_in, language_of_fence
 
 REASONS = (
     "refused by the server", "not finished", "no code block", "no problem statement", "in another language", "too short", "does not parse",
-    "contaminated", "duplicate",
+    "contaminated", "duplicate", "near-duplicate", "near-duplicate of a seed's file",
 )  # fmt: skip
 """In the order in which they are looked for; an answer is counted under the first that applies."""
 
-_FENCE = re.compile(r"^(?P<indent> {0,3})```[ \t]*(?P<word>[\w+#-]*)[^\n]*\n(?P<code>.*?)(?:^ {0,3}```|\Z)", re.MULTILINE | re.DOTALL)
-"""Up to three spaces may stand before a fence; as many are taken from the lines within (CommonMark 0.31, section 4.5)."""
+_OPENING = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})[ \t]*(?P<word>[\w+#-]*)[^\n`]*\n", re.MULTILINE)
+_CLOSING = re.compile(r"^ {0,3}(`{3,})[ \t]*$", re.MULTILINE)
+"""Up to three spaces may stand before a fence; as many are taken from the lines within. A closing one has as many ticks as the opening
+one or more, and nothing behind them (CommonMark 0.31, section 4.5)."""
+_CLOSINGS = 8  # at which a block is tried to end (ours: more fences inside one file's comments are hardly code)
 _HEADING = re.compile(r"^[#*\s]*(?:the\s+)?(?:programming\s+)?problem(?:\s+statement)?\s*[*:]*\s*", re.IGNORECASE)
 _LAST_HEADING = re.compile(r"\n[#*\s]*(?:complete\s+)?(?:solution|file|code|source file|answer)[^\n]{0,40}[:*]*\s*$", re.IGNORECASE)
 _SHORTEST_PROBLEM = 20  # characters (ours): "Solve this." states nothing
@@ -36,9 +41,9 @@ class Verdict:
     detail: str = ""
 
     @property
-    def fingerprint(self) -> str:
-        """sha256 of the text without white space: equal for duplicates."""
-        return hashlib.sha256("".join(self.text.split()).encode()).hexdigest()
+    def fingerprint(self) -> bytes:
+        """The text without white space, hashed (16 bytes): equal for duplicates."""
+        return hashlib.sha256("".join(self.text.split()).encode()).digest()[:16]
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,12 @@ class Judge:
         return Verdict("", text)
 
 
+def make_judge(decontamination: DecontaminationSettings, min_characters: int) -> Judge:
+    """The judge of a recipe. Raises SnowError where its benchmarks cannot be read."""
+    sought = items(load_humaneval(decontamination.humaneval))
+    return Judge(Detector(sought, decontamination.min_characters), min_characters)
+
+
 def text_of(answer: Answer, language: str) -> str:
     """The document of an answer that was judged good before."""
     parts = _parts(answer, language)
@@ -73,22 +84,49 @@ def text_of(answer: Answer, language: str) -> str:
 
 def _parts(answer: Answer, language: str) -> tuple[str, str] | Verdict:
     """(problem, code), or why there are none."""
-    if answer.finish_reason == "refused":
+    if answer.finish_reason == REFUSED:
         return Verdict("refused by the server", detail=answer.content)
     if answer.finish_reason != "stop":
         return Verdict("not finished", detail=f"finish reason {answer.finish_reason}")
-    block = _FENCE.search(answer.content)
-    if block is None:
+    opening = _opening(answer.content, language)
+    if opening is None:
         return Verdict("no code block")
-    problem = _problem(answer.content[: block.start()])
+    problem = _problem(answer.content[: opening.start()])
     if len(problem) < _SHORTEST_PROBLEM:
         return Verdict("no problem statement", detail=problem)
-    word = block["word"]
+    word = opening["word"]
     written = language_of_fence(word) if word else language
     if written is None or LANGUAGES[written].fence != LANGUAGES[language].fence:
         return Verdict("in another language", detail=f"asked for {language}, the block says {word}")
-    code = re.sub(rf"^ {{1,{len(block['indent'])}}}", "", block["code"], flags=re.MULTILINE) if block["indent"] else block["code"]
-    return problem, code.strip("\n")
+    return problem, _code(answer.content[opening.end() :], opening, language)
+
+
+def _opening(text: str, language: str) -> re.Match[str] | None:
+    """The fence that opens the file: the first that names its language (a problem may show an example in a block of its own), else the first."""
+    first, at = None, 0
+    while (found := _OPENING.search(text, at)) is not None:
+        first = first or found
+        if found["word"] and (named := language_of_fence(found["word"])) is not None and LANGUAGES[named].fence == LANGUAGES[language].fence:
+            return found
+        closing = next((end for end in _CLOSING.finditer(text, found.end()) if len(end[1]) >= len(found["ticks"])), None)
+        at = closing.end() if closing else len(text)
+    return first
+
+
+def _code(after: str, opening: re.Match[str], language: str) -> str:
+    """The block's contents: to the first closing fence at which they parse, for one may stand in a docstring; to the first of all where none does."""
+    closings = [found.start() for found in _CLOSING.finditer(after) if len(found[1]) >= len(opening["ticks"])]
+    ends = [*closings[:_CLOSINGS], len(after)]
+    indent = len(opening["indent"])
+    for end in ends if len(ends) > 1 else ():
+        code = _dedented(after[:end], indent)
+        if code.strip() and error_in(language, code) is None:
+            return code.strip("\n")
+    return _dedented(after[: ends[0]], indent).strip("\n")
+
+
+def _dedented(code: str, indent: int) -> str:
+    return re.sub(rf"^ {{1,{indent}}}", "", code, flags=re.MULTILINE) if indent else code
 
 
 def _problem(before: str) -> str:

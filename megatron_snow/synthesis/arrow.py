@@ -16,12 +16,9 @@ import orjson
 from megatron_snow.artifacts.documents import read_documents, write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import write_atomically
-from megatron_snow.benchmarks.humaneval import load_humaneval
-from megatron_snow.corpus.decontamination import Detector, items
 from megatron_snow.corpus.settings import DecontaminationSettings
-from megatron_snow.synthesis.answers import Judge
-from megatron_snow.synthesis.client import Sampling
 from megatron_snow.synthesis.journal import Journal
+from megatron_snow.synthesis.judging import Brief
 from megatron_snow.synthesis.prompt import load_prompt
 from megatron_snow.synthesis.questions import Questions
 from megatron_snow.synthesis.run import Run
@@ -29,8 +26,7 @@ from megatron_snow.synthesis.seeds import draw_seeds
 from megatron_snow.synthesis.server import model_name
 from megatron_snow.synthesis.settings import SynthesizeSettings
 from megatron_snow.synthesis.syntax import LANGUAGES
-from megatron_snow.synthesis.tally import Tally
-from megatron_snow.tokens import counting_encoder
+from megatron_snow.synthesis.wire import Sampling
 
 
 def synthesize(settings: SynthesizeSettings, seed: int, quality: Path, tokenizer: Path, work: Path, decontamination: DecontaminationSettings) -> dict[str, Any]:
@@ -55,14 +51,12 @@ def synthesize(settings: SynthesizeSettings, seed: int, quality: Path, tokenizer
     model = settings.model if settings.local is None else model_name(settings.local)
     sampling = Sampling(model, settings.temperature, settings.top_p, settings.frequency_penalty, settings.max_tokens, settings.stop)
     questions = Questions(draw.seeds, prompt, sampling, seed)
-    sought = items(load_humaneval(decontamination.humaneval))
-    judge = Judge(Detector(sought, decontamination.min_characters), settings.min_characters)
-    tally = Tally(counting_encoder(tokenizer))
+    brief = Brief(tokenizer, decontamination, settings.min_characters, settings.near_duplicates)
     with Journal(work / "journal.jsonl") as journal:
-        run = Run(settings, questions, judge, journal, tally)
+        run = Run(settings, questions, brief, journal)
         run.recall()
         run.ask()
-        kept = run.settle()
+        kept = run.settle(lambda ids: (row for row in read_documents(tier) if row["id"] in ids))
         if not kept:
             raise SnowError(f"none of {run.tally.answers} answers became a document ({_listed(run.tally.reasons())}); {_advice(settings)}")
         write_documents(work / "synthetic", run.documents(kept))

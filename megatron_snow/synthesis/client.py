@@ -1,53 +1,38 @@
-"""Asks OpenAI-compatible servers for chat completions, patiently: back-off with jitter, another endpoint on the next try.
+"""Asks OpenAI-compatible servers for chat completions: thousands in flight, patiently, from one process.
 
-What can pass is tried again: no connection, a time-out, 408, 409, 425, 429, 5xx, an answer that is no completion. What cannot
-pass ends the run with advice: a refused key, an unknown model. What concerns one request alone (400, 413, 422: too long,
-filtered) becomes that request's answer. A request whose tries are used up ends the run if no other got through meanwhile. If
-others did, they go on and the run fails when they are done: nothing is published, and the next run asks only what is missing.
+The transport is aiohttp and the format is ours (``wire``): the openai package's client makes 640 to 890 requests a second on one
+core, aiohttp several thousand (bench/synthesis_client.py), and what it adds to the format is retries, which ``endpoints`` and this
+module do with more knowledge: of the other endpoints, of the other requests, and of what the server asked for.
+
+A request whose tries are used up is answered ``failed`` where the servers are there; where none is, the run ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import random
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from typing import TYPE_CHECKING, TypeVar
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.synthesis.journal import Answer
-from megatron_snow.synthesis.prompt import Message
+from megatron_snow.synthesis import wire
+from megatron_snow.synthesis.endpoints import LONGEST_PAUSE, Endpoint, Pool
+from megatron_snow.synthesis.journal import FAILED, REFUSED, Answer
+from megatron_snow.synthesis.settings import EndpointSettings
+from megatron_snow.synthesis.wire import PassingError, RefusedError, Request, Sampling
 
 if TYPE_CHECKING:
-    import openai
+    import aiohttp
 
-_LONGEST_WAIT = 60.0  # seconds (ours: a restarting server is found again soon)
-_PASSING = frozenset({408, 409, 425, 429})
-_OF_THE_REQUEST = frozenset({400, 413, 422})
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One question. ``id`` is a hash of the messages, the sampling and ``seed``."""
-
-    id: str
-    messages: list[Message]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the model answers; the same for every request."""
-
-    model: str
-    temperature: float
-    top_p: float
-    frequency_penalty: float
-    max_tokens: int
-    stop: tuple[str, ...]
+T = TypeVar("T")
+_CONNECT = 30.0  # seconds for a connection (ours: a busy server's queue of new ones is full for a while, a dead one's never empties)
+_LISTING = 30.0  # seconds for the list of models (ours: it costs the server nothing)
+_SPARE = 16  # asking tasks beyond the places, and an eighth of them: who waits for a second try leaves its place to these (ours)
+_OTHER_FILES = 256  # descriptors that are no connections: journal, shards, libraries (ours)
 
 
 @dataclass(frozen=True)
@@ -59,175 +44,190 @@ class Patience:
     first_wait: float
 
 
-class _PassingError(Exception):
-    """May go away by itself; ``after``: the seconds the server asks to wait."""
-
-    def __init__(self, what: str, after: float = 0.0) -> None:
-        super().__init__(what)
-        self.after = after
-
-
-class _RefusedError(Exception):
-    """The server will not answer this request."""
-
-
 class Client:
     """Connections to the endpoints; made by ``connect``."""
 
-    def __init__(self, clients: dict[str, openai.AsyncOpenAI], sampling: Sampling, patience: Patience) -> None:
-        self._clients, self._sampling, self._patience = list(clients.items()), sampling, patience
-        self._last_answer = 0.0
+    def __init__(self, pool: Pool, sessions: dict[str, aiohttp.ClientSession], sampling: Sampling, patience: Patience) -> None:
+        self._pool, self._sessions, self._sampling, self._patience = pool, sessions, sampling, patience
+        self._examination: asyncio.Task[bool] | None = None
         self.retries = 0
         """Tries beyond the first so far."""
-        self.last_failure = ""
-        """Why the last request whose tries were used up got no answer."""
 
-    async def ask(self, request: Request, home: int) -> Answer | None:
-        """The answer, from endpoint ``home`` (modulo their number) or, after a failure, from the next ones.
+    @property
+    def in_flight(self) -> int:
+        """Requests at the servers now."""
+        return self._pool.in_flight
 
-        None: no try succeeded while other requests got through. Raises SnowError where nothing gets through or asking more is useless.
+    async def ask(self, request: Request) -> Answer:
+        """The answer: of finish reason ``refused`` where the server would not, ``failed`` where all tries did (``content`` says why).
+
+        Raises SnowError where no server is there any more or asking more is useless.
         """
-        begun = time.monotonic()
-        endpoint = home % len(self._clients)
+        return await self._ask(request, await self._pool.place())
 
-        async def once() -> Answer:
-            nonlocal endpoint
-            url, client = self._clients[endpoint]
-            endpoint = (endpoint + 1) % len(self._clients)
-            return await _translated(url, self._sampling.model, lambda: _complete(client, self._sampling, request))
+    async def ask_all(self, source: Iterator[tuple[T, Request]], answered: Callable[[T, Answer], Awaitable[None]]) -> None:
+        """Keep every place busy until ``source`` ends; a request is taken from it only when there is a place for it.
+
+        ``answered`` is awaited with each answer as it comes, in no order; its place is free by then. Raises the first SnowError.
+        """
+
+        async def work() -> None:
+            while True:
+                place = await self._pool.place()
+                entry = next(source, None)
+                if entry is None:
+                    self._pool.leave(place)
+                    return
+                await answered(entry[0], await self._ask(entry[1], place))
 
         try:
-            answer = await self._patiently(once)
-        except _RefusedError as error:
-            answer = Answer(id=request.id, content=str(error), finish_reason="refused")
-        except _PassingError as error:
-            self.last_failure = str(error)
-            if self._last_answer > begun:
-                return None
-            urls = ", ".join(url for url, _ in self._clients)
-            raise SnowError(
-                f"no answer from {urls} in {self._patience.attempts} tries ({error}); see to the server and run again: answers so far are kept in the journal"
-            ) from error
-        self._last_answer = time.monotonic()
-        return answer
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._pool.places + max(_SPARE, self._pool.places // 8)):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            first = next((error for error in errors.exceptions if isinstance(error, SnowError)), None)
+            raise (first or errors.exceptions[0]) from errors
 
     async def check(self) -> None:
         """Make sure that each endpoint is an OpenAI-compatible server with our model. Raises SnowError otherwise."""
-        for url, client in self._clients:
-
-            async def listing(url: str = url, client: openai.AsyncOpenAI = client) -> list[str] | None:
-                return await _translated(url, self._sampling.model, lambda: _models(client))
-
-            try:
-                names = await self._patiently(listing)
-            except _PassingError as error:
-                raise SnowError(
-                    f"no server answers at {url} ({error}); start one there (for example: vllm serve {self._sampling.model}), name another under "
-                    "synthesize.endpoints, or try the road with synthesize.local=fixture:SmolLM2-135M-Instruct"
-                ) from error
-            except _RefusedError as error:
-                raise SnowError(f"{url} is not an OpenAI-compatible endpoint ({error}); its URL usually ends in /v1") from error
+        for endpoint in self._pool.endpoints:
+            names = await self._patient_models(endpoint.url)
             if names is not None and self._sampling.model not in names:
-                raise SnowError(f"{url} has no model {self._sampling.model!r}; it has {', '.join(names) or 'none'}: set synthesize.model")
+                raise SnowError(f"{endpoint.url} has no model {self._sampling.model!r}; it has {', '.join(names) or 'none'}: set synthesize.model")
 
-    async def _patiently(self, step: Callable[[], Any]) -> Any:
-        backoff = wait_exponential_jitter(initial=self._patience.first_wait, max=_LONGEST_WAIT, jitter=self._patience.first_wait)
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
+    async def _ask(self, request: Request, place: Endpoint) -> Answer:
+        """``place`` is held when this begins and no longer when it ends."""
+        tries = 0
+        while True:
+            try:
+                answer = await self._post(place.url, request)
+                place.answered((answer.prompt_tokens or 0) + (answer.completion_tokens or 0))
+                return answer
+            except RefusedError as error:
+                place.answered(0)
+                return Answer(id=request.id, content=str(error), finish_reason=REFUSED)
+            except PassingError as error:
+                trouble = error
+                if self._pool.failed(place, error) and not await self._examined():
+                    down = self._pool.down()
+                    self._pool.close(down)
+                    raise down from error
+            except SnowError as error:
+                self._pool.close(error)
+                raise
+            finally:
+                self._pool.leave(place)
+            tries += trouble.reached and not trouble.busy
+            if tries >= self._patience.attempts:
+                return Answer(id=request.id, content=str(trouble), finish_reason=FAILED)
             self.retries += 1
-            return max(backoff(state), min(error.after, _LONGEST_WAIT) if isinstance(error, _PassingError) else 0.0)
+            if tries:
+                await asyncio.sleep(min(LONGEST_PAUSE, self._patience.first_wait * 2.0 ** min(tries - 1, 16)) * random.uniform(0.5, 1.5))
+            place = await self._pool.place(avoid=place)
 
-        retrying = AsyncRetrying(stop=stop_after_attempt(self._patience.attempts), wait=wait, retry=retry_if_exception_type(_PassingError), reraise=True)
-        return await retrying(step)
+    async def _examined(self) -> bool:
+        """Whether any of the endpoints that all seem down is there after all and only fails at what it is asked."""
+        if self._examination is None:
+            self._examination = asyncio.create_task(self._examine())
+        examination = self._examination
+        there = await asyncio.shield(examination)
+        if self._examination is examination:
+            self._examination = None
+        return there
+
+    async def _examine(self) -> bool:
+        there = False
+        for endpoint in self._pool.endpoints:
+            try:
+                await self._models(endpoint.url)
+            except (PassingError, RefusedError):
+                continue
+            endpoint.failures = endpoint.pauses = 0
+            there = True
+        return there
+
+    async def _post(self, url: str, request: Request) -> Answer:
+        body = wire.question(self._sampling, request)
+        status, data, after = await self._exchange(url, "POST", request.path, body, self._patience.timeout)
+        if status != 200:
+            raise wire.complaint(status, data, after, url, self._sampling.model)
+        return wire.answer(request.id, data)
+
+    async def _models(self, url: str) -> list[str] | None:
+        """The server's models, or None where it does not list any."""
+        status, data, after = await self._exchange(url, "GET", "/models", None, min(_LISTING, self._patience.timeout))
+        if status == 404:
+            return None
+        if status != 200:
+            raise wire.complaint(status, data, after, url, self._sampling.model)
+        return wire.models(data)
+
+    async def _patient_models(self, url: str) -> list[str] | None:
+        for attempt in range(self._patience.attempts):
+            try:
+                return await self._models(url)
+            except PassingError as error:
+                trouble = error
+            except RefusedError as error:
+                raise SnowError(f"{url} is not an OpenAI-compatible endpoint ({error}); its URL usually ends in /v1") from error
+            if attempt + 1 < self._patience.attempts:
+                await asyncio.sleep(max(trouble.after, min(LONGEST_PAUSE, self._patience.first_wait * 2.0**attempt)))
+        raise SnowError(
+            f"no server answers at {url} ({trouble}); start one there (for example: vllm serve {self._sampling.model}), name another under "
+            "synthesize.endpoints, or try the road with synthesize.local=fixture:SmolLM2-135M-Instruct"
+        )
+
+    async def _exchange(self, url: str, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes, str | None]:
+        """(status, data, Retry-After). Raises PassingError where the exchange itself fails."""
+        import aiohttp
+
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, _CONNECT))
+        try:
+            async with self._sessions[url].request(method, url + path, data=body, timeout=limits, allow_redirects=False) as reply:
+                return reply.status, await reply.read(), reply.headers.get("retry-after")
+        except aiohttp.InvalidURL as error:
+            raise SnowError(f"{url} is not a URL; write it like http://127.0.0.1:8000/v1") from error
+        except aiohttp.ClientConnectorError as error:
+            raise PassingError(f"{error}", reached=False) from error
+        except TimeoutError as error:  # aiohttp's own are kinds of it
+            raise PassingError("time-out") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise PassingError(f"the connection broke: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
 
 
 @asynccontextmanager
-async def connect(endpoints: tuple[str, ...], api_key_env: str | None, sampling: Sampling, patience: Patience, in_flight: int) -> AsyncIterator[Client]:
-    """A client for the endpoints, ``in_flight`` connections each. Raises SnowError where the key's variable is not set."""
-    import httpx2
-    import openai
+async def connect(
+    endpoints: Sequence[EndpointSettings], api_key_env: str | None, sampling: Sampling, patience: Patience, in_flight: int
+) -> AsyncIterator[Client]:  # fmt: skip
+    """A client for the endpoints with ``in_flight`` places each (but for those that say otherwise).
 
-    key = "none"
+    Raises SnowError where the key's variable is not set or the system does not allow so many connections.
+    """
+    import aiohttp
+
+    headers = {"content-type": "application/json"}
     if api_key_env is not None:
         key = os.environ.get(api_key_env, "")
         if not key:
             raise SnowError(f"the environment variable {api_key_env} (synthesize.api_key_env) is not set; put the endpoints' key there")
-    clients = {}
-    for url in endpoints:
-        limits = httpx2.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
-        loopback = "//127.0.0.1" in url or "//localhost" in url  # a proxy for the world has no business there
-        http = openai.DefaultAsyncHttpxClient(limits=limits, trust_env=not loopback, timeout=patience.timeout)
-        clients[url] = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=patience.timeout, http_client=http)
-    try:
-        yield Client(clients, sampling, patience)
-    finally:
-        for client in clients.values():
-            await client.close()
+        headers["authorization"] = f"Bearer {key}"
+    pool = Pool(endpoints, in_flight, patience.first_wait, patience.attempts)
+    _allow_files(pool.places + _OTHER_FILES)
+    async with AsyncExitStack() as stack:
+        sessions = {}
+        for one in endpoints:
+            loopback = "//127.0.0.1" in one.url or "//localhost" in one.url  # a proxy for the world has no business there
+            connector = aiohttp.TCPConnector(limit=0)  # the places are the limit
+            session = aiohttp.ClientSession(connector=connector, headers=headers, trust_env=not loopback, cookie_jar=aiohttp.DummyCookieJar())
+            sessions[one.url] = await stack.enter_async_context(session)
+        yield Client(pool, sessions, sampling, patience)
 
 
-async def _complete(client: openai.AsyncOpenAI, sampling: Sampling, request: Request) -> Answer:
-    optional: dict[str, Any] = {"stop": list(sampling.stop)} if sampling.stop else {}
-    if sampling.frequency_penalty:
-        optional["frequency_penalty"] = sampling.frequency_penalty
-    reply = await client.chat.completions.create(
-        model=sampling.model, messages=request.messages, temperature=sampling.temperature, top_p=sampling.top_p,  # type: ignore[arg-type]
-        max_tokens=sampling.max_tokens, seed=request.seed, **optional,
-    )  # fmt: skip
-    try:  # a server of unknown making: the client library does not check what it got
-        choice, usage = reply.choices[0], reply.usage
-        content, reason = (choice.message.content or "").encode(errors="replace").decode(), choice.finish_reason  # JSON can hold half of a surrogate pair
-        counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
-        return Answer(id=request.id, content=content, finish_reason=reason, **counts)
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise _PassingError(f"an answer that is no chat completion: {str(reply)[:100]!r}") from error
-
-
-async def _models(client: openai.AsyncOpenAI) -> list[str] | None:
-    """The server's models, or None where it does not list any."""
-    import openai
-
-    try:
-        page = await client.models.list()
-    except openai.NotFoundError:
-        return None
-    try:
-        return [str(model.id) for model in page.data]
-    except (AttributeError, TypeError) as error:
-        raise _RefusedError(f"its list of models reads {str(page)[:100]!r}") from error
-
-
-async def _translated(url: str, model: str, step: Callable[[], Any]) -> Any:
-    """Run one call; its errors sorted into passing, this request's, and the user's to mend."""
-    import openai
-
-    try:
-        return await step()
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise SnowError(f"{url} refused the key ({error.status_code}); name the variable that holds it in synthesize.api_key_env") from error
-    except openai.NotFoundError as error:
-        raise SnowError(f"{url} knows no model {model!r}, or no chat completions ({_brief(error)}); set synthesize.model or the endpoint's URL") from error
-    except openai.APIStatusError as error:
-        if error.status_code in _OF_THE_REQUEST:
-            raise _RefusedError(_brief(error)) from error
-        if error.status_code in _PASSING or error.status_code >= 500:
-            raise _PassingError(f"status {error.status_code}", _asked_wait(error.response.headers.get("retry-after"))) from error
-        raise SnowError(f"{url} answered with status {error.status_code} ({_brief(error)}); is it an OpenAI-compatible endpoint?") from error
-    except openai.APITimeoutError as error:
-        raise _PassingError("time-out") from error
-    except openai.APIConnectionError as error:
-        raise _PassingError(f"{error.__cause__ or error}") from error
-    except (openai.APIError, ValueError) as error:  # ValueError: half a JSON text
-        raise _PassingError(f"an answer that is not JSON: {error}") from error
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _asked_wait(header: str | None) -> float:
-    """Seconds of a Retry-After header; its other form, a date, is left to the back-off."""
-    try:
-        return max(0.0, float(header or 0))
-    except ValueError:
-        return 0.0
+def _allow_files(wanted: int) -> None:
+    """Raise the soft limit of open files, which is 1,024 on most systems, as far as needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in (soft,) or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise SnowError(f"{wanted} open files are needed for so many requests in flight, the system allows {hard}; lower synthesize.concurrency (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,13 +1,17 @@
 """Every answer, on disk before it counts: one JSON line each, so that a killed run asks again only what was in flight.
 
-A line is written with one call as soon as the answer is there (a killed process loses none) and synced to the disk within a
-second (a power cut loses at most that much). A last line that was cut short is dropped when the journal is opened.
+A line is written with one call as soon as the answer is there (a killed process loses none); a thread of its own syncs the file
+every second (a power cut loses at most that much), so that no answer waits for the disk. A last line that was cut short is dropped when
+the journal is opened. One process at a time: the file is locked while it is open.
+
+A request that failed for good has a line too, which an answer given later takes the place of.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +23,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.settings import Settings
 
 _SYNC_EVERY = 1.0  # seconds between syncs (ours: at thousands of answers a second, one sync each would be the limit)
+REFUSED, FAILED = "refused", "failed"
 
 
 class Answer(Settings):
@@ -28,7 +33,8 @@ class Answer(Settings):
     """The request's id: a hash of all that shapes the answer."""
     content: str
     finish_reason: str
-    """``stop`` where the model ended by itself; ``refused`` where the server would not answer this request (``content`` says why)."""
+    """``stop`` where the model ended by itself; ``refused`` where the server would not answer this request, ``failed`` where all tries
+    did (``content`` says why)."""
     prompt_tokens: int | None = None
     """As the server counts them; None where it does not say."""
     completion_tokens: int | None = None
@@ -40,10 +46,23 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._offsets: dict[str, int] = {}
+        self._failed: dict[str, int] = {}
         self._file = path.open("a+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise SnowError(f"{path} is in use by another process; wait for it to end, or end it: two would ask the same questions") from error
         self._end = 0
-        self._synced = time.monotonic()
-        self._load()
+        try:
+            self._load()
+        except BaseException:
+            self._file.close()
+            raise
+        self._dirty, self._closing = threading.Event(), threading.Event()
+        self._trouble: OSError | None = None
+        self._syncing = threading.Thread(target=self._sync, name="journal", daemon=True)
+        self._syncing.start()
 
     def _load(self) -> None:
         offset = 0
@@ -52,9 +71,18 @@ class Journal:
                 if not line.endswith(b"\n"):
                     os.ftruncate(self._file.fileno(), offset)
                     break
-                self._offsets[self._read(line, number).id] = offset
+                answer = self._read(line, number)
+                self._note(answer, offset)
                 offset += len(line)
         self._end = offset
+
+    def _note(self, answer: Answer, offset: int) -> None:
+        if answer.finish_reason == FAILED:
+            if answer.id not in self._offsets:
+                self._failed[answer.id] = offset
+        else:
+            self._offsets[answer.id] = offset
+            self._failed.pop(answer.id, None)
 
     def _read(self, line: bytes, number: int) -> Answer:
         try:
@@ -68,27 +96,42 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        os.fsync(self._file.fileno())
+        self._closing.set()
+        self._dirty.set()
+        self._syncing.join()
         self._file.close()
+        if kind is None:
+            self._complain()
 
     def __len__(self) -> int:
+        """Answers; failures are none."""
         return len(self._offsets)
 
     def __contains__(self, request: str) -> bool:
         return request in self._offsets
 
+    def failed(self, request: str) -> bool:
+        """Whether the request failed for good and has no answer since."""
+        return request in self._failed
+
     def add(self, answer: Answer) -> None:
-        """Append an answer. Raises ValueError on a request that has one."""
+        """Append an answer. Raises ValueError on a request that has one, SnowError where the disk does not take it."""
         if answer.id in self._offsets:
             raise ValueError(f"request {answer.id} is answered already")
+        self._complain()
         line = orjson.dumps(answer.model_dump()) + b"\n"
-        if self._file.write(line) != len(line):
-            raise OSError(f"{self.path}: the answer could not be written whole")
-        self._offsets[answer.id] = self._end
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            self._trouble = error
+            written = None
+        if written != len(line):
+            os.ftruncate(self._file.fileno(), self._end)  # a line cut short in the middle would spoil the next
+            self._trouble = self._trouble or OSError("the disk took only a part of a line")
+            self._complain()
+        self._note(answer, self._end)
         self._end += len(line)
-        if time.monotonic() - self._synced > _SYNC_EVERY:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+        self._dirty.set()
 
     def read(self, requests: Iterator[str]) -> Iterator[Answer]:
         """The answers to ``requests``, in their order; requests without one are passed over."""
@@ -97,3 +140,19 @@ class Journal:
                 if request in self._offsets:
                     file.seek(self._offsets[request])
                     yield self._read(file.readline(), 0)
+
+    def _complain(self) -> None:
+        if self._trouble is not None:
+            raise SnowError(f"{self.path}: {self._trouble}; make room on the disk and run again: the answers before are kept") from self._trouble
+
+    def _sync(self) -> None:
+        while True:
+            self._dirty.wait()
+            self._dirty.clear()
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._trouble = error
+                return
+            if self._closing.wait(_SYNC_EVERY) and not self._dirty.is_set():
+                return

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from megatron_snow.artifacts.settings import digest
-from megatron_snow.synthesis.client import Request, Sampling
 from megatron_snow.synthesis.prompt import Prompt
 from megatron_snow.synthesis.seeds import Seed
+from megatron_snow.synthesis.wire import Request, Sampling
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Tokens
+from megatron_snow.corpus.settings import NearDuplicateSettings
 from megatron_snow.synthesis.prompt import load_prompt
 
 
@@ -26,11 +27,59 @@ class LocalServerSettings(Settings):
     """Seconds until it must be ready."""
 
 
+class EndpointSettings(Settings):
+    """One OpenAI-compatible server. A recipe may write its URL alone."""
+
+    url: str
+    """Base URL; usually ends in /v1."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Requests in flight there. None: ``synthesize.concurrency``."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """None: no such limit. A hosted server's own limit, so that it need not refuse."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Tokens of prompts and answers as the server counts them. None: no such limit."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} is not an endpoint; write it like http://127.0.0.1:8000/v1")
+        return value.rstrip("/")
+
+
+class SpendSettings(Settings):
+    """What a run may cost. Answers of earlier runs in the same journal count."""
+
+    tokens: Tokens | None = None
+    """Tokens of prompts and answers together, as the servers count them (those that do not count spend nothing). None: no such limit."""
+    money: float | None = Field(default=None, gt=0)
+    """In the currency of the prices. None: no such limit."""
+    prompt_price: float = Field(default=0.0, ge=0)
+    """Of a million prompt tokens."""
+    completion_price: float = Field(default=0.0, ge=0)
+    """Of a million tokens of answers."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> SpendSettings:
+        if self.money is not None and not (self.prompt_price or self.completion_price):
+            raise ValueError("money is limited but tokens have no price; set prompt_price and completion_price (of a million tokens)")
+        return self
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """In the currency of the prices."""
+        return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1e6
+
+    def reached(self, prompt_tokens: int, completion_tokens: int) -> bool:
+        """Whether one of the limits is."""
+        tokens = self.tokens is not None and prompt_tokens + completion_tokens >= self.tokens
+        return tokens or (self.money is not None and self.cost(prompt_tokens, completion_tokens) >= self.money)
+
+
 class SynthesizeSettings(Settings):
     """Seeds in, documents out."""
 
-    endpoints: Annotated[tuple[str, ...], RUNTIME] = ("http://127.0.0.1:8000/v1",)  # where vLLM and SGLang listen by default
-    """Base URLs of OpenAI-compatible servers, all with the same model. Not used where ``local`` is set."""
+    endpoints: Annotated[tuple[EndpointSettings, ...], RUNTIME] = (EndpointSettings(url="http://127.0.0.1:8000/v1"),)  # where vLLM and SGLang listen
+    """OpenAI-compatible servers, all with the same model: URLs, or with limits ``{url: ..., concurrency: ...}``. Not used where ``local`` is set."""
     local: LocalServerSettings | None = None
     """Start a server on this machine and stop it afterwards; ``local: NAME`` is short for its ``model``."""
     model: str = "meta-llama/Llama-3.1-70B-Instruct"  # paper, section 3.3
@@ -62,29 +111,38 @@ class SynthesizeSettings(Settings):
 
     concurrency: Annotated[int, RUNTIME] = Field(default=64, ge=1)  # ours: fills one vLLM server of a 70B model
     """Requests in flight at each endpoint."""
+    judges: Annotated[int | None, RUNTIME] = Field(default=None, ge=0)
+    """Processes that judge answers beside the asking one; 0: judged in place. None: in place up to 128 in flight, else one a core but one, 16 at most."""
     timeout: Annotated[float, RUNTIME] = Field(default=600, gt=0)  # ours: 3072 tokens at a busy server's 10 a second, twice
     """Seconds until a request counts as lost."""
     attempts: Annotated[int, RUNTIME] = Field(default=8, ge=1)  # ours: with doubling waits this rides out two minutes, a server's restart
-    """Tries of one request."""
+    """Tries of one request, and pauses in a row of an endpoint until it counts as down."""
     first_wait: Annotated[float, RUNTIME] = Field(default=1.0, gt=0)  # ours
     """Seconds before the second try; doubled for each further one up to a minute, with jitter."""
+    max_failed: Annotated[float, RUNTIME] = Field(default=0.01, ge=0, le=1)  # ours: more is the server's fault, not the requests'
+    """Largest share of the requests that may fail for good, counted and left out; with more the run ends with an error and keeps its answers."""
+    retry_failed: Annotated[bool, RUNTIME] = True
+    """Ask again, in a run that goes on, what failed for good in the one before. False: it stays left out."""
+    spend: Annotated[SpendSettings, RUNTIME] = SpendSettings()
+    """Limits on what the run may cost."""
 
     min_characters: int = Field(default=100, ge=0)  # ours: shorter files hold no problem and its solution
     """Shortest code, white space not counted."""
+    near_duplicates: NearDuplicateSettings | None = NearDuplicateSettings()  # ours: the corpus's own rule, for the same reason
+    """Of documents that are nearly the same, the first stays; one that is nearly the file of a seed goes. None: only equal ones go."""
 
     @field_validator("local", mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"model": value} if isinstance(value, str) else value
 
-    @field_validator("endpoints")
+    @field_validator("endpoints", mode="before")
     @classmethod
-    def _urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for url in value:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is not an endpoint; write it like http://127.0.0.1:8000/v1")
-        if not value:
-            raise ValueError("no endpoint; name one like http://127.0.0.1:8000/v1")
+    def _urls(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            if not value:
+                raise ValueError("no endpoint; name one like http://127.0.0.1:8000/v1")
+            return tuple({"url": one} if isinstance(one, str) else one for one in value)
         return value
 
     def identity(self) -> dict[str, Any]:

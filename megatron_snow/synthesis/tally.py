@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from megatron_snow.synthesis.answers import Verdict
 from megatron_snow.synthesis.journal import Answer
+from megatron_snow.synthesis.judging import Judged
 from megatron_snow.synthesis.seeds import Seed
-from megatron_snow.tokens.encoder import Encoder
 
 _EXAMPLES = 3  # of each reason (ours: what a reader looks at)
 _SNIPPET = 400  # characters
@@ -20,39 +19,36 @@ _SNIPPET = 400  # characters
 class Tally:
     """Filled by ``add``, an answer at a time; ``settle`` ends it."""
 
-    counter: Encoder
-    """Counts a document's tokens."""
     asked: Counter[str] = field(default_factory=Counter)
     """Answers by the language that was asked for."""
     prompt_tokens: int = 0
     """As the servers count; those that do not say add nothing. So does ``completion_tokens``."""
     completion_tokens: int = 0
     accepted_tokens: int = 0
-    """Of good documents, as ``counter`` counts. Until ``settle``, of duplicates (which differ in white space) the shortest counts:
+    """Of good documents, as the recipe's tokenizer counts. Until ``settle``, of duplicates (which differ in white space) the shortest counts:
     whatever order the answers come in, the sum is the same and no more than what stays."""
-    good: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Request -> fingerprint and tokens of the document that it became."""
-    _shortest: dict[str, int] = field(default_factory=dict)
+    good: dict[str, Judged] = field(default_factory=dict)
+    """Request -> what the document that it became is compared by."""
+    _shortest: dict[bytes, int] = field(default_factory=dict)
     drops: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: defaultdict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, seed: Seed, answer: Answer, verdict: Verdict) -> None:
+    def add(self, seed: Seed, answer: Answer, judged: Judged) -> None:
         """Count one answer."""
         self.asked[seed.language] += 1
         self.prompt_tokens += answer.prompt_tokens or 0
         self.completion_tokens += answer.completion_tokens or 0
-        if verdict.reason:
-            self.drop(verdict.reason, seed, answer.content, verdict.detail)
+        if judged.reason:
+            self.drop(judged.reason, seed, answer.content, judged.detail)
             return
-        fingerprint, tokens = verdict.fingerprint, self.counter.count([verdict.text])[0]
-        self.good[answer.id] = fingerprint, tokens
-        before = self._shortest.get(fingerprint)
-        shortest = self._shortest[fingerprint] = tokens if before is None else min(before, tokens)
+        self.good[answer.id] = judged
+        before = self._shortest.get(judged.fingerprint)
+        shortest = self._shortest[judged.fingerprint] = judged.tokens if before is None else min(before, judged.tokens)
         self.accepted_tokens += shortest - (before or 0)
 
     def settle(self, kept: Iterable[str]) -> None:
         """Count exactly the documents of the requests that stay."""
-        self.accepted_tokens = sum(self.good[request][1] for request in kept)
+        self.accepted_tokens = sum(self.good[request].tokens for request in kept)
 
     @property
     def answers(self) -> int:

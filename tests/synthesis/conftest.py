@@ -75,6 +75,11 @@ def completion(content: str, **changes: Any) -> bytes:
     return json.dumps(reply | changes).encode()
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A client that goes away, killed or content, is no news."""
+
+
 class Endpoint:
     """A real HTTP server. ``behave(handler, body, turn)`` answers one chat request, ``turn`` counting from 0."""
 
@@ -84,7 +89,7 @@ class Endpoint:
         self.busy = self.most_busy = 0
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = Server(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self._http.request_queue_size = 256
         self._http.endpoint = self  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """The arrow against servers that behave and servers that do not."""
 
+import itertools
 import json
 import socket
 import threading
@@ -11,6 +12,7 @@ from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.corpus.settings import DecontaminationSettings
 from megatron_snow.synthesis import SynthesizeSettings, synthesize
+from megatron_snow.synthesis.settings import EndpointSettings
 from megatron_snow.tokens import count_tokens
 from tests.synthesis.conftest import DECONTAMINATION, MODEL, answer_slowly, answer_well, completion, document, good_answer
 
@@ -84,6 +86,11 @@ def test_the_same_settings_and_answers_give_the_same_bytes(serve, quality, token
         synthesize(settings(serve(), concurrency=concurrency), 1, quality, tokenizer, folder, DECONTAMINATION)
         contents.append([path.read_bytes() for path in (folder / "synthetic" / "00000.jsonl.zst", folder / "summary.json")])
     assert contents[0] == contents[1]
+
+
+def answer_in_half_a_second(handler, body, turn):
+    time.sleep(0.5)
+    answer_well(handler, body, turn)
 
 
 def test_the_number_in_flight_is_kept(serve, quality, tokenizer, work):
@@ -172,13 +179,78 @@ def poisoned(poison: list[str]):
 def test_a_request_that_never_gets_through_is_left_for_the_next_run(serve, quality, tokenizer, work):
     poison: list[str] = []
     endpoint = serve(poisoned(poison))
-    with pytest.raises(SnowError, match=r"1 requests got no answer in 4 tries each.*status 500.*same command again: .*journal\.jsonl keeps the 19 answers"):
+    with pytest.raises(SnowError, match=r"1 requests failed for good, 5 %.*status 500.*same command again: .*journal\.jsonl keeps the 19 answers"):
         synthesize(settings(endpoint, requests=20), 1, quality, tokenizer, work, DECONTAMINATION)
     assert not (work / "synthetic").exists() and not (work / "summary.json").exists()
     asked = len(endpoint.asked)
     endpoint.behave = answer_well
     assert synthesize(settings(endpoint, requests=20), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 20
     assert questions(endpoint)[asked:] == poison
+
+
+def test_a_request_that_fails_for_good_blocks_nothing_where_so_many_may(serve, quality, tokenizer, work):
+    poison: list[str] = []
+    endpoint = serve(poisoned(poison))
+    chosen = settings(endpoint, requests=20, max_failed=0.05, concurrency=1)  # alone in flight: nothing else can show that the server is well
+    counts = synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)
+    assert (counts["accepted"], counts["answers"], counts["unanswered"], counts["requests"]) == (19, 19, 1, 20)
+    assert [text for text in questions(endpoint) if text in poison] == poison * chosen.attempts
+    asked = len(endpoint.asked)
+    again = synthesize(chosen.model_copy(update={"retry_failed": False}), 1, quality, tokenizer, work, DECONTAMINATION)
+    assert again == counts and len(endpoint.asked) == asked
+    endpoint.behave = answer_well
+    counts = synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)  # by default it is asked again where a run goes on
+    assert counts["accepted"] == 20 and counts["unanswered"] == 0 and questions(endpoint)[asked:] == poison
+
+
+def test_many_failures_in_a_row_end_the_run_early(serve, quality, tokenizer, work):
+    endpoint = serve(lambda handler, body, turn: handler.reply(500, b'{"error": {"message": "the engine is dead"}}'))
+    with pytest.raises(SnowError, match=r"16 requests in a row failed for good, 1 tries each.*the engine is dead"):
+        synthesize(settings(endpoint, requests=80, attempts=1, first_wait=0.001), 1, quality, tokenizer, work, DECONTAMINATION)
+    assert len(endpoint.asked) < 40
+
+
+def test_an_endpoint_that_asks_for_time_gets_it_and_no_tries_are_lost(serve, quality, tokenizer, work):
+    """Far more refusals than tries; while the endpoint rests nothing is sent to it."""
+    times: list[tuple[float, bool]] = []
+
+    def behave(handler, body, turn):
+        busy = turn % 2 == 0
+        times.append((time.monotonic(), busy))
+        if busy:
+            handler.reply(429, b'{"error": {"message": "slow down"}}', {"retry-after": "0.1"})
+        else:
+            answer_well(handler, body, turn)
+
+    counts = synthesize(settings(serve(behave), requests=10, concurrency=1, attempts=2), 1, quality, tokenizer, work, DECONTAMINATION)
+    assert counts["accepted"] == 10 and counts["unanswered"] == 0
+    assert all(after - before >= 0.09 for (before, busy), (after, _) in itertools.pairwise(times) if busy)
+
+
+def test_limits_of_an_endpoint_are_its_own(serve, quality, tokenizer, work):
+    narrow, wide = serve(answer_slowly), serve(answer_slowly)
+    chosen = settings(narrow, wide, requests=40, concurrency=8).model_copy(
+        update={"endpoints": (EndpointSettings(url=narrow.url, concurrency=2), EndpointSettings(url=wide.url))}
+    )
+    assert synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 40
+    assert (narrow.most_busy, wide.most_busy) == (2, 8) and len(narrow.asked) < len(wide.asked)
+
+
+@pytest.mark.parametrize("limit", [{"requests_per_minute": 1200}, {"tokens_per_minute": 1200 * 60}])  # 60: what each answer counts here
+def test_rates_of_an_endpoint_are_kept(serve, quality, tokenizer, work, limit):
+    endpoint = serve()
+    chosen = settings(endpoint, requests=35, concurrency=4).model_copy(update={"endpoints": (EndpointSettings(url=endpoint.url, **limit),)})
+    start = time.monotonic()
+    assert synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 35
+    assert time.monotonic() - start > 10 / 20  # 20 a second, the first second's at once, and four in flight before their tokens are known
+
+
+@pytest.mark.parametrize(("spend", "spent"), [({"tokens": 300}, 0), ({"money": 0.5, "prompt_price": 10_000, "completion_price": 0}, 0.5)])
+def test_the_budget_ends_the_run(serve, quality, tokenizer, work, spend, spent):
+    chosen = settings(serve(), requests=20, concurrency=1, spend=spend)
+    counts = synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)
+    assert counts["ended"] == "spend" and counts["answers"] == counts["accepted"] == 5  # of 10 + 50 tokens each
+    assert json.loads((work / "summary.json").read_text())["spent"] == spent
 
 
 def test_an_unanswered_request_does_not_matter_where_the_tokens_are_reached(serve, quality, tokenizer, work):
@@ -276,7 +348,12 @@ def test_half_a_surrogate_pair_is_no_reason_to_fail(serve, quality, tokenizer, w
             completion("Problem: print \ud83d, which is half a smile.\n```python\nprint('smile, please: '.upper())\n" + "# filler\n" * 20 + f"# {turn}\n```"),
         )
 
-    assert synthesize(settings(serve(behave), requests=3, python_share=1.0), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 3
+    assert (
+        synthesize(
+            settings(serve(behave), requests=3, python_share=1.0).model_copy(update={"near_duplicates": None}), 1, quality, tokenizer, work, DECONTAMINATION
+        )["accepted"]
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,6 +395,19 @@ def test_nobody_there(quality, tokenizer, work):
     assert not (work / "synthetic").exists() and not (work / "summary.json").exists()
 
 
+def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(serve, quality, tokenizer, work):
+    def behave(handler, body, turn):
+        if turn == 9:
+            endpoint.close()
+        answer_well(handler, body, turn)
+        handler.close_connection = turn >= 9
+
+    endpoint = serve(behave)
+    with pytest.raises(SnowError, match=r"no answer from http://127.0.0.1:\d+/v1 \(Cannot connect .*tried 4 times with growing waits; see to the server"):
+        synthesize(settings(endpoint, concurrency=1), 1, quality, tokenizer, work, DECONTAMINATION)
+    assert synthesize(settings(serve(), concurrency=1), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 20
+
+
 def test_a_server_that_dies_for_good_ends_the_run_and_the_next_goes_on(serve, quality, tokenizer, work):
     def behave(handler, body, turn):
         if turn >= 10:
@@ -326,7 +416,7 @@ def test_a_server_that_dies_for_good_ends_the_run_and_the_next_goes_on(serve, qu
             answer_well(handler, body, turn)
 
     endpoint = serve(behave)
-    with pytest.raises(SnowError, match=r"no answer from .* in 4 tries \(status 500\)"):
+    with pytest.raises(SnowError, match=r"10 requests failed for good, 50 %.*failed with: status 500"):
         synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)
     endpoint.behave, before = answer_well, len(endpoint.asked)
     assert synthesize(settings(endpoint), 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 20
@@ -360,6 +450,7 @@ def test_no_seeds(quality, tokenizer, work, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
+        ({"endpoints": [{"url": "http://x", "tokens_per_minute": 0}]}, "tokens_per_minute"), ({"spend": {"money": 1}}, "tokens have no price"),
         ({"endpoints": ["localhost:8000"]}, "write it like http://127.0.0.1:8000/v1"), ({"endpoints": []}, "no endpoint"),
         ({"tokens": None}, "neither tokens nor requests"), ({"tokens": "many"}, "number of tokens"), ({"python_share": 1.5}, "python_share"),
         ({"temperature": 3}, "temperature"), ({"concurrency": 0}, "concurrency"),
