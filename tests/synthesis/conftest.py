@@ -14,6 +14,7 @@ import pytest
 
 from megatron_snow.artifacts.documents import Document, write_documents
 from megatron_snow.corpus.settings import DecontaminationSettings
+from megatron_snow.synthesis import SynthesizeSettings
 from megatron_snow.tokens import train_tokenizer
 from megatron_snow.tokens.settings import TokenizerSettings, TokenizerTraining
 
@@ -64,6 +65,25 @@ def good_answer(body: dict[str, Any]) -> str:
     fence, number = question.split("```", 1)[1].split("\n", 1)[0], abs(hash(question))
     language = {"python": "Python", "c": "C", "java": "Java"}[fence]
     return f"Problem: compute the area of a rectangle, scaled by {number}.\n\n```{fence}\n{SAMPLES[language].format(i=number)}```\n"
+
+
+def settings(*endpoints: Endpoint, **changes: Any) -> SynthesizeSettings:
+    """Quick ones for these endpoints."""
+    chosen = {
+        "endpoints": [endpoint.url for endpoint in endpoints],
+        "model": MODEL,
+        "requests": 20,
+        "concurrency": 4,
+        "first_wait": 0.01,
+        "attempts": 4,
+        "timeout": 5,
+    }
+    return SynthesizeSettings(**{name: value for name, value in (chosen | changes).items() if value is not None})
+
+
+def questions(endpoint: Endpoint) -> list[str]:
+    """What it was asked, in order."""
+    return [body["messages"][-1]["content"] for body in endpoint.asked]
 
 
 def completion(content: str, **changes: Any) -> bytes:
