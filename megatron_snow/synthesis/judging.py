@@ -21,7 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.corpus.settings import DecontaminationSettings, NearDuplicateSettings
-from megatron_snow.corpus.shingles import Shingler, band_keys
+from megatron_snow.corpus.shingles import band_keys
 from megatron_snow.synthesis.answers import Judge, make_judge
 from megatron_snow.synthesis.journal import Answer
 from megatron_snow.tokens import counting_encoder
@@ -60,14 +60,13 @@ class Examiner:
         self._near = brief.near_duplicates
         self._judge: Judge = make_judge(brief.decontamination, brief.min_characters)
         self._counter = counting_encoder(brief.tokenizer)
-        self._shingler = Shingler(self._near.words) if self._near else None
 
     def examine(self, answer: Answer, language: str) -> Judged:
         """The verdict, and of a document what the others are compared with."""
         verdict = self._judge.judge(answer, language)
         if verdict.reason:
             return Judged(verdict.reason, verdict.detail)
-        bands = b"" if self._shingler is None or self._near is None else band_keys([self._shingler.shingles(verdict.text)], self._near).tobytes()
+        bands = b"" if self._near is None else band_keys([verdict.text.encode()], self._near).tobytes()
         return Judged("", "", verdict.fingerprint, self._counter.count([verdict.text])[0], bands)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from megatron_snow.artifacts.documents import Document
 from megatron_snow.corpus.duplicates import near_duplicates
 from megatron_snow.corpus.settings import NearDuplicateSettings
-from megatron_snow.corpus.shingles import Shingler, band_keys, jaccard
+from megatron_snow.corpus.shingles import band_keys, similarities
 
 _SEEDS_AT_ONCE = 256  # files whose bands are made in one call (ours)
 
@@ -40,28 +40,26 @@ def near_repeats(
     if not bands:
         return {}
     own = np.frombuffer(b"".join(bands), dtype=np.uint64).reshape(len(bands), settings.bands)
-    shingler = Shingler(settings.words)
-    near_sources = _sharing(own, sources, shingler, settings)
-    kept = np.array([row for row, _ in near_sources], dtype=np.uint64).reshape(len(near_sources), settings.bands)
-    sets: dict[int, np.ndarray] = {index: found for index, (_, found) in enumerate(near_sources)}
-
-    def shingles(index: int) -> np.ndarray:
-        if index not in sets:
-            sets[index] = shingler.shingles(text(index - len(near_sources)))
-        return sets[index]
-
-    found = near_duplicates(np.concatenate([kept, own]), lambda a, b: jaccard(shingles(a), shingles(b)), settings)
+    near_sources = _sharing(own, sources, settings)
     first = len(near_sources)
+    kept = np.array([row for row, _ in near_sources], dtype=np.uint64).reshape(first, settings.bands)
+    pair = np.array([[0, 1]])
+
+    def read(index: int) -> bytes:
+        return near_sources[index][1] if index < first else text(index - first).encode()
+
+    def similarity(a: int, b: int) -> float:
+        return float(similarities([read(a), read(b)], pair, settings.words)[0])
+
+    found = near_duplicates(np.concatenate([kept, own]), similarity, settings)
     return {index - first: other - first if other >= first else None for index, other in found.items() if index >= first}
 
 
-def _sharing(
-    own: np.ndarray, sources: Iterable[Document], shingler: Shingler, settings: NearDuplicateSettings
-) -> list[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
-    """(bands, shingles) of the sources that share a band with a document."""
+def _sharing(own: np.ndarray, sources: Iterable[Document], settings: NearDuplicateSettings) -> list[tuple[np.ndarray, bytes]]:
+    """(bands, text) of the sources that share a band with a document."""
     wanted = [np.unique(own[:, band]) for band in range(settings.bands)]
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    batch: list[np.ndarray] = []
+    found: list[tuple[np.ndarray, bytes]] = []
+    batch: list[bytes] = []
 
     def sift() -> None:
         keys = band_keys(batch, settings)
@@ -72,7 +70,7 @@ def _sharing(
         batch.clear()
 
     for source in sources:
-        batch.append(shingler.shingles(source["text"]))
+        batch.append(source["text"].encode())
         if len(batch) == _SEEDS_AT_ONCE:
             sift()
     if batch:
