@@ -9,6 +9,7 @@ or ``error <what>`` where the sandbox could not be built (then nothing of the pr
 
 from __future__ import annotations
 
+import _signal  # the signal module itself would cost start-up time (enum)
 import ctypes
 import os
 import resource
@@ -26,7 +27,7 @@ DETACH = 2  # MNT_DETACH
 SET_DEATH_SIGNAL, SET_DUMPABLE, SET_SECCOMP, SET_SUBREAPER, SET_NO_NEW_PRIVILEGES = 1, 4, 22, 36, 38  # PR_*
 FILTER_MODE = 2  # SECCOMP_MODE_FILTER
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
-SIGKILL = 9
+SIGKILL, SIGCHLD = 9, 17
 END_DESCRIPTOR = 3  # where a program that must run to its end writes its mark
 FIRST_UID = 1_000_000_000  # a program of root runs as this + the launcher's process id: a user nobody has, and not another program's
 INSIDE_UID = 1000  # within the user namespace of a caller who is not root; not 0, so that the program's exec drops every capability
@@ -65,48 +66,64 @@ def prctl(option: int, *values: int) -> None:
 
 def enter_namespaces() -> None:
     """New namespaces; without root also a user namespace, in which the rest of the set-up is allowed."""
+    if os.geteuid():
+        enter_user_namespace()
+    check(libc.unshare(NEW_NAMESPACES), "unshare")
+
+
+def enter_user_namespace() -> None:
+    """A plain user's way to the rights that the set-up needs."""
     uid, gid = os.geteuid(), os.getegid()
-    check(libc.unshare(NEW_NAMESPACES | (NEW_USER if uid else 0)), "unshare")
-    if uid:
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{INSIDE_UID} {uid} 1"), ("gid_map", f"{INSIDE_UID} {gid} 1")):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+    check(libc.unshare(NEW_USER), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{INSIDE_UID} {uid} 1"), ("gid_map", f"{INSIDE_UID} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
 
 
-def bind(source: str, target: str, proc: int) -> None:
-    """Show ``source`` at ``target``, read-only, with what is mounted below it."""
-    mount(source, target, None, BIND | RECURSIVE)
+def seal(roots: list[str], proc: int) -> None:
+    """Make what is mounted at and below ``roots`` read-only."""
     with open(os.open("self/mountinfo", os.O_RDONLY, dir_fd=proc)) as file:
         points = {line.split()[4].encode().decode("unicode_escape") for line in file}
-    for point in sorted(path for path in points if path == target or path.startswith(target + "/")):
+    for point in sorted(path for path in points if any(path == root or path.startswith(root + "/") for root in roots)):
         kept = os.statvfs(point).f_flag & (8 | 1024 | 2048)  # ST_NOEXEC, ST_NOATIME, ST_NODIRATIME: a user namespace may not clear them
         mount(None, point, None, REMOUNT | BIND | READ_ONLY | NO_SUID | NO_DEVICES | kept)
 
 
-def build_file_system(readable: tuple[str, ...], disk: int) -> int:
-    """An empty file system in memory with ``readable`` in it; returns a descriptor of the new namespace's /proc, which the program does not see."""
+def build_root(readable: tuple[str, ...], disk: int, folders: tuple[str, ...]) -> int:
+    """An empty file system in memory at / with ``folders`` and, read-only, ``readable``; returns a descriptor of this process namespace's /proc."""
     mount(None, "/", None, RECURSIVE | PRIVATE)
     mount("proc", "/proc", "proc", NO_SUID | NO_DEVICES)
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     root = "/proc"  # the one folder that every machine has and nothing readable lies in
     mount("tmpfs", root, "tmpfs", NO_SUID | NO_DEVICES, f"size={disk},nr_inodes=16384,mode=755")
-    for name in ("tmp", "dev", "dev/shm", "etc"):
+    for name in folders:
         os.mkdir(f"{root}/{name}")
-    os.chmod(f"{root}/tmp", 0o1777)
-    os.chmod(f"{root}/dev/shm", 0o1777)
+    if "proc" in folders:  # a plain user may mount a /proc only where one is visible
+        mount("proc", f"{root}/proc", "proc", NO_SUID | NO_DEVICES)
+    sealed = []
     for path in readable:
         if os.path.islink(path):
             os.symlink(os.readlink(path), root + path)
         elif os.path.isdir(path):
             os.makedirs(root + path, exist_ok=True)
-            bind(path, root + path, proc)
+            mount(path, root + path, None, BIND | RECURSIVE)
+            sealed.append(root + path)
         elif os.path.exists(path):
             with open(root + path, "w"):
                 pass
             mount(path, root + path, None, BIND)
+    seal(sealed, proc)
     os.chdir(root)
     check(libc.syscall(PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     check(libc.umount2(b".", DETACH), "umount the old root")
+    return proc
+
+
+def build_file_system(readable: tuple[str, ...], disk: int) -> int:
+    """The program's file system; returns a descriptor of the new namespace's /proc, which the program does not see."""
+    proc = build_root(readable, disk, ("tmp", "dev", "dev/shm", "etc"))
+    os.chmod("/tmp", 0o1777)
+    os.chmod("/dev/shm", 0o1777)
     return proc
 
 
@@ -124,8 +141,8 @@ def limit(options: Options) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def become_program(options: Options, end_pipe: int) -> None:
-    """In the last child: give up every right and turn into the program. Never returns."""
+def give_up_rights(options: Options, end_pipe: int) -> None:
+    """In the last child: the program's file, descriptors, limits and user; no way back."""
     os.setsid()
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     os.dup2(end_pipe, END_DESCRIPTOR)
@@ -151,6 +168,11 @@ def become_program(options: Options, end_pipe: int) -> None:
 
         described = Filter(len(code) // 8, ctypes.addressof(code))
         prctl(SET_SECCOMP, FILTER_MODE, ctypes.addressof(described))
+
+
+def become_program(options: Options, end_pipe: int) -> None:
+    """In the last child: give up every right and turn into the program. Never returns."""
+    give_up_rights(options, end_pipe)
     os.execve(options.python, [options.python, "-s", "-P", "-S", "-B", "program.py"], options.environment)
 
 
@@ -190,7 +212,7 @@ def watch(program: int, options: Options, proc: int | None) -> tuple[str, int, f
             if count > options.processes + 3:
                 return "processes", -SIGKILL, seconds
         if pid == 0:
-            time.sleep(min(LONGEST_POLL, 0.001 + seconds / 10))
+            _signal.sigtimedwait((SIGCHLD,), min(LONGEST_POLL, options.timeout))
 
 
 def kill_descendants() -> None:
@@ -234,7 +256,7 @@ def supervise(options: Options) -> None:
         prctl(SET_SUBREAPER, 1)
     reached, end_pipe = os.pipe()
     complaints, complain = os.pipe()
-    program = os.fork()
+    program = fork_program()
     if program == 0:
         try:
             become_program(options, end_pipe)
@@ -245,6 +267,20 @@ def supervise(options: Options) -> None:
     os.close(complain)
     if complaint := os.read(complaints, 4096):  # ends empty when the program's exec closes the other end
         raise OSError(complaint.decode())
+    report(program, options, proc, reached)
+
+
+def fork_program() -> int:
+    """Fork, with SIGCHLD kept for ``watch`` to wait for in the parent, and as by default in the program."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (SIGCHLD,))
+    program = os.fork()
+    if program == 0:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (SIGCHLD,))
+    return program
+
+
+def report(program: int, options: Options, proc: int | None, reached: int) -> None:
+    """Watch the program to its end and write the one line of the report."""
     result, code, seconds = watch(program, options, proc)
     os.set_blocking(reached, False)
     try:

@@ -20,11 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Literal
 
@@ -64,7 +62,7 @@ class Capabilities:
     """Whether system calls are filtered (x86_64 and aarch64)."""
 
 
-class _Kept:
+class Kept:
     """The first and the last bytes of a stream."""
 
     def __init__(self, size: int) -> None:
@@ -83,12 +81,12 @@ class _Kept:
         return (bytes(self._head) + gap + bytes(self._tail)).decode("utf-8", errors="replace")
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
     """The Python installation itself, not a virtual environment's link to it."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
-def _readable() -> list[str]:
+def readable() -> list[str]:
     """What the program sees of this machine, besides its own empty folders."""
     top = [f"/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32") if os.path.lexists(f"/{name}")]
     prefix = os.path.realpath(sys.base_prefix)
@@ -96,7 +94,7 @@ def _readable() -> list[str]:
     return ["/usr", *top, *own, "/etc/ld.so.cache", *(f"/dev/{name}" for name in _DEVICES)]
 
 
-def _environment() -> str:
+def environment() -> str:
     """All the program gets. A fixed hash seed: the same program, the same result."""
     pairs = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
     return "\n".join(f"{name}={value}" for name, value in pairs.items())
@@ -105,47 +103,50 @@ def _environment() -> str:
 def _command(settings: SandboxSettings, status: int, mark: str) -> list[str]:
     call_filter = seccomp.program().hex() if settings.isolation == "namespaces" else ""
     return [
-        _interpreter(), "-I", "-S", "-c", _START, os.path.dirname(launcher.__file__), str(status), settings.isolation, repr(settings.timeout),
-        str(settings.memory), str(settings.disk), str(settings.processes), mark, call_filter, _interpreter(), _environment(), *_readable(),
+        interpreter(), "-I", "-S", "-c", _START, os.path.dirname(launcher.__file__), str(status), settings.isolation, repr(settings.timeout),
+        str(settings.memory), str(settings.disk), str(settings.processes), mark, call_filter, interpreter(), environment(), *readable(),
     ]  # fmt: skip
 
 
-def _exchange(process: subprocess.Popen[bytes], status: IO[bytes], program: bytes, settings: SandboxSettings) -> tuple[str, str, bytes]:
-    """Feed the program, read the three streams to their ends; returns (stdout, stderr, report)."""
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    streams = {process.stdout: _Kept(settings.output), process.stderr: _Kept(settings.output), status: _Kept(2**14)}
+def exchange(streams: dict[IO[bytes], Kept], give_up: Callable[[], None], settings: SandboxSettings, feed: tuple[IO[bytes], bytes] | None = None) -> None:
+    """Read the streams to their ends, and write ``feed`` (stream, data) meanwhile; ``give_up`` is called where nothing ends long after the time-out."""
     deadline = time.monotonic() + settings.timeout + _GRACE
-    rest = memoryview(program)
+    rest = memoryview(feed[1] if feed else b"")
     with selectors.DefaultSelector() as selector:
         for stream in streams:
             selector.register(stream, selectors.EVENT_READ)
-        os.set_blocking(process.stdin.fileno(), False)
-        selector.register(process.stdin, selectors.EVENT_WRITE)
+        if feed:
+            os.set_blocking(feed[0].fileno(), False)
+            selector.register(feed[0], selectors.EVENT_WRITE)
         while selector.get_map():
             if time.monotonic() > deadline:
-                process.kill()
+                give_up()
             for key, _ in selector.select(1.0):
-                if key.fileobj is process.stdin:
+                if feed and key.fileobj is feed[0]:
                     try:
                         rest = rest[os.write(key.fd, rest[:65536]) :]
                     except BrokenPipeError:  # the launcher is gone; what it said is read below
                         rest = rest[:0]
                     if not rest:
-                        selector.unregister(process.stdin)
-                        process.stdin.close()
+                        selector.unregister(feed[0])
+                        feed[0].close()
                 elif data := os.read(key.fd, 65536):
                     streams[key.fileobj].add(data)  # type: ignore[index]
                 else:
                     selector.unregister(key.fileobj)
-    return streams[process.stdout].text(), streams[process.stderr].text(), streams[status].text().encode()
 
 
-def _refusal(reason: str) -> SnowError:
+def refusal(reason: str) -> SnowError:
     return SnowError(
         f"cannot isolate untrusted code on this machine ({reason}); allow user namespaces (sysctl user.max_user_namespaces, "
         "kernel.apparmor_restrict_unprivileged_userns=0), run the container with SYS_ADMIN, or set sandbox.isolation to process: "
         "only rlimits and a time-out; untrusted code can read your files and reach the network"
     )
+
+
+def with_mark(program: str, mark: str) -> str:
+    """The program, made to write the mark (if any) when it reaches its end."""
+    return f"{program}\n\n__import__('os').write({launcher.END_DESCRIPTOR}, b'{mark}')\n" if mark else program
 
 
 def run(program: str, settings: SandboxSettings | None = None, *, to_the_end: bool = False) -> Result:
@@ -157,8 +158,7 @@ def run(program: str, settings: SandboxSettings | None = None, *, to_the_end: bo
     """
     settings = settings or SandboxSettings()
     mark = secrets.token_hex(16) if to_the_end else ""
-    if to_the_end:
-        program += f"\n\n__import__('os').write({launcher.END_DESCRIPTOR}, b'{mark}')\n"
+    program = with_mark(program, mark)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="snow-")) if settings.isolation == "process" else None
         reader, writer = os.pipe()
@@ -172,16 +172,19 @@ def run(program: str, settings: SandboxSettings | None = None, *, to_the_end: bo
             os.close(writer)
         with process:
             try:
-                stdout, stderr, report = _exchange(process, status, program.encode("utf-8", errors="replace"), settings)
+                assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+                streams = {process.stdout: Kept(settings.output), process.stderr: Kept(settings.output), status: Kept(2**14)}
+                exchange(streams, process.kill, settings, (process.stdin, program.encode("utf-8", errors="replace")))
             except BaseException:
                 process.kill()
                 raise
-    return _judge(report.decode(), stdout, stderr, to_the_end)
+    stdout, stderr, report = (kept.text() for kept in streams.values())
+    return judge(report, stdout, stderr, to_the_end)
 
 
-def _judge(report: str, stdout: str, stderr: str, to_the_end: bool) -> Result:
+def judge(report: str, stdout: str, stderr: str, to_the_end: bool) -> Result:
     if report.startswith("error "):
-        raise _refusal(report.removeprefix("error "))
+        raise refusal(report.removeprefix("error "))
     if report.startswith("bug "):
         raise RuntimeError(f"the sandbox itself failed: {report.removeprefix('bug ')}")
     if not report:  # somebody killed the launcher: the machine's out-of-memory killer, or our own last deadline
@@ -194,24 +197,6 @@ def _judge(report: str, stdout: str, stderr: str, to_the_end: bool) -> Result:
     if status == "failed" and lines and lines[-1].startswith("MemoryError"):
         status = "memory"
     return Result(status, int(code), stdout, stderr, float(seconds))
-
-
-def run_many(programs: Iterable[str], workers: int, settings: SandboxSettings | None = None, *, to_the_end: bool = False) -> Iterator[Result]:
-    """Run programs side by side; yields their results in the programs' order. Takes programs as it goes, a few ahead."""
-    source = iter(programs)
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-
-        def start(text: str) -> Future[Result]:
-            return pool.submit(run, text, settings, to_the_end=to_the_end)
-
-        waiting = [start(text) for text in islice(source, 2 * workers)]
-        try:
-            while waiting:
-                yield waiting.pop(0).result()
-                waiting += [start(text) for text in islice(source, 1)]
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def check_isolation() -> None:

@@ -208,6 +208,10 @@ def test_a_plain_user_gets_the_same_isolation(tmp_path):
         "from megatron_snow.sandbox import run, SandboxSettings\n"
         "print(run('import os; assert os.getpid() == 2; print(sorted(os.listdir(\"/\")))').stdout)\n"
         "bomb = 'import os\\nwhile True:\\n  try: os.fork()\\n  except OSError: pass'\n"
+        "from megatron_snow.sandbox import Server\n"
+        "with Server() as server:\n"
+        "    print(server.run('import os; assert os.getpid() == 2 and os.getuid() == 1000; print(os.listdir(\"/proc\"))', SandboxSettings()).stdout)\n"
+        "    print(server.run('import ctypes; print(ctypes.CDLL(None).unshare(0x20000))', SandboxSettings()).stdout)\n"
         'print(run(\'open("/usr/planted", "w")\').status, run(bomb, SandboxSettings(timeout=1)).status)\n'
     )
     repository = Path(__file__).parents[2]
@@ -219,6 +223,7 @@ def test_a_plain_user_gets_the_same_isolation(tmp_path):
         pytest.skip("this Python's libpython is found at its own path only, so it cannot be shown elsewhere")
     assert result.returncode == 0, result.stderr
     assert "'tmp'" in result.stdout and "home" not in result.stdout
+    assert "\n[]\n\n-1\n" in result.stdout  # through the fork server: nothing in /proc, no new namespaces
     assert result.stdout.splitlines()[-1] in {"failed timeout", "failed processes"}
 
 
