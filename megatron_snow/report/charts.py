@@ -63,7 +63,7 @@ def phase_chart(label: str, lines: Sequence[Line], phases: Sequence[tuple[str, f
     ]
     axis = "tokens seen (panels not to one scale)" if across.uneven else "tokens seen"
     curves = [_curve(line, across.total if line.phase is None else partial(across, line.phase), up) for line in lines]
-    return svg(label, bands, _rows(up), _ends(across), curves, text((LEFT + RIGHT) / 2, HEIGHT - 2, axis, "middle"), text(2, 10, unit, "start"))
+    return svg(label, bands, _rows(up), _ends(across), curves, text((LEFT + RIGHT) / 2, HEIGHT - 2, axis, "middle"), text(2, 12, unit, "start"))
 
 
 def line_chart(label: str, lines: Sequence[Line], across: Scale | LogScale, up: tuple[float, float], axes: tuple[str, str]) -> Markup:
@@ -72,7 +72,7 @@ def line_chart(label: str, lines: Sequence[Line], across: Scale | LogScale, up: 
     # Labels of a scale's ends stay within the canvas.
     labels = [text(min(across(tick), RIGHT - 4), BOTTOM + 15, axis_number(tick), "middle") for tick in across.ticks()]
     uprights = [gridline(across(tick), TOP, across(tick), BOTTOM) for tick in across.ticks()]
-    titles = [text((LEFT + RIGHT) / 2, HEIGHT - 2, axes[0], "middle"), text(2, 10, axes[1], "start")]
+    titles = [text((LEFT + RIGHT) / 2, HEIGHT - 2, axes[0], "middle"), text(2, 12, axes[1], "start")]
     return svg(label, uprights, _rows(y_scale), labels, [_curve(line, across, y_scale) for line in lines], titles)
 
 

@@ -27,7 +27,8 @@ def comment_bytes(language: str, data: bytes) -> int | None:
     waiting = [_parser(grammar).parse(data).root_node]
     while waiting:
         node = waiting.pop()
-        if "comment" in node.type or (grammar == "python" and _is_docstring(node)):
+        kind = node.type
+        if "comment" in kind or (kind == "string" and grammar == "python" and _is_docstring(node)):
             total += node.end_byte - node.start_byte
         else:
             waiting.extend(node.children)
@@ -37,7 +38,7 @@ def comment_bytes(language: str, data: bytes) -> int | None:
 def _is_docstring(node: Node) -> bool:
     """A string that stands alone where a module's, class's or function's documentation does."""
     parent = node.parent
-    if node.type != "string" or parent is None or not (parent.type == "module" or (parent.type == "block" and _documents(parent))):
+    if parent is None or not (parent.type == "module" or (parent.type == "block" and _documents(parent))):
         return False
     before = node.prev_named_sibling
     while before is not None and before.type == "comment":

@@ -21,6 +21,9 @@ _VOID = frozenset({"br", "hr", "meta", "link", "wbr"})
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
+_MOST = 10_000  # characters of one piece of text (ours: the longest shown on purpose is a sixth of that); keeps a hostile name from filling the page
+
+
 class Markup(str):
     """Text that is HTML already."""
 
@@ -41,7 +44,9 @@ def join(*children: Child) -> Markup:
 
 
 def visible(text: str) -> str:
-    """``text`` with the characters a reader would not see written out as ``⟨U+202E⟩``."""
+    """``text`` with the characters a reader would not see written out as ``⟨U+202E⟩``; what is very long is cut."""
+    if len(text) > _MOST:
+        text = text[:_MOST] + " … cut here"
     return _INVISIBLE.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", text.replace("\r\n", "\n"))
 
 

@@ -12,7 +12,7 @@ from megatron_snow.report.html import Child, Markup, join, tag
 from megatron_snow.report.numbers import axis_number
 from megatron_snow.report.scale import Scale, fit
 
-_LEFT = 128  # room for a row's name
+_LEFT = 146  # room for a row's name
 _LETTERS = 20  # of it
 
 
@@ -63,9 +63,9 @@ def _whisker(one: Value, across: Scale, y: float) -> Markup | None:
 
 def histogram(label: str, edges: Sequence[float], counts: Sequence[float], cut: float | None = None) -> Markup:
     """Bars between ``edges`` (one more than ``counts``), in colour above ``cut``. Half as high as other charts: made to be repeated, small."""
-    bottom = 108
+    bottom = 114
     across = Scale(edges[0], edges[-1], 8, WIDTH - 8)
-    up = Scale(0, max([*counts, 1]), bottom, 30)
+    up = Scale(0, max([*counts, 1]), bottom, 36)
     bars = []
     for (low, high), amount in zip(pairwise(edges), counts, strict=True):
         split = min(max(cut, low), high) if cut is not None else high
@@ -73,9 +73,9 @@ def histogram(label: str, edges: Sequence[float], counts: Sequence[float], cut: 
         shown = [tag("rect", x=number(across(a) + 0.5), y=number(up(amount)), width=number(across(b) - across(a) - 1), height=number(bottom - up(amount)),
                      class_=kind) for kind, a, b in parts if across(b) - across(a) > 1]  # fmt: skip
         bars.append(tag("g", tag("title", f"{axis_number(low)} to {axis_number(high)}: {amount:,.0f}"), shown))
-    labels = [text(across(tick), bottom + 24, axis_number(tick), "middle") for tick in across.ticks(2)]
+    labels = [text(across(tick), bottom + 25, axis_number(tick), "middle") for tick in across.ticks(2)]
     line: Child = None
     if cut is not None and edges[0] <= cut <= edges[-1]:
         x, beyond = across(cut), across(cut) > WIDTH / 2
-        line = join(gridline(x, 4, x, bottom, "mark"), text(x + (-5 if beyond else 5), 20, f"cut {cut:.2f}", "end" if beyond else "start"))
-    return svg(label, bars, gridline(8, bottom, WIDTH - 8, bottom, "axis"), line, labels, height=bottom + 30)
+        line = join(gridline(x, 6, x, bottom, "mark"), text(x + (-5 if beyond else 5), 24, f"cut {cut:.2f}", "end" if beyond else "start"))
+    return svg(label, bars, gridline(8, bottom, WIDTH - 8, bottom, "axis"), line, labels, height=bottom + 32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from megatron_snow.report.inputs import Read
 
@@ -65,113 +65,23 @@ class Corpus(Read):
     licenses: dict[str, int]
     near_duplicates: NearDuplicates | None = None
     decontamination: Decontamination | None = None
+    redactions: dict[str, dict[str, int]] = {}  # noqa: RUF012 - frozen
+    """Placeholder -> language -> replacements in documents that passed the filters."""
+    redacted_kinds: dict[str, int] = {}  # noqa: RUF012 - frozen
+    """What was found -> how often."""
+    refused_licenses: dict[str, int] = {}  # noqa: RUF012 - frozen
+    """SPDX expression -> documents dropped for it."""
 
 
-class LabelledSource(Read):
-    """One source of positives, or the negatives."""
+class CorpusSample(Read):
+    """corpus/samples.jsonl: a document that was kept, or dropped for a reason."""
 
     kind: str
-    stands_for: str
-    asked: int
-    found: int
-
-
-class Side(Read):
-    """Training or validation part of the labelled files."""
-
-    positives: int
-    negatives: int
-    repositories: int
-
-
-class Labelled(Read):
-    """What the annotator learned from."""
-
-    sources: list[LabelledSource]
-    training: Side
-    validation: Side
-
-
-class LanguageAuc(Read):
-    """ROC-AUC among a language's validation files."""
-
-    auc: float
-    standard_error: float
-    positives: int
-    negatives: int
-
-
-class Validation(LanguageAuc):
-    """ROC-AUC on repositories the annotator has not seen."""
-
-    points: list[tuple[float, float]]
-    within_languages: float | None = None
-    languages: dict[str, LanguageAuc]
-
-
-class Histogram(Read):
-    """Files by score: counts of each language between edges."""
-
-    edges: list[float] = Field(min_length=2)
-    languages: dict[str, list[int]]
-
-    @model_validator(mode="after")
-    def _one_count_a_bin(self) -> Histogram:
-        if any(len(counts) != len(self.edges) - 1 for counts in self.languages.values()):
-            raise ValueError(f"{len(self.edges)} edges do not fit the counts")
-        return self
-
-
-class Selected(Read):
-    """What was taken of one language."""
-
-    files: int
-    tokens: int
-    mix: float
-    target: int
-    selected: int
-    selected_tokens: int
-    threshold: float | None
-
-
-class ScoredFile(Snippet):
-    """An example file with its score."""
-
+    reason: str
     language: str
-    score: float
-    tokens: int
-    selected: bool
-
-
-class Decile(Read):
-    """A tenth of the scored files."""
-
-    lowest: float = Field(alias="from")
-    highest: float = Field(alias="to")
-    files: int
-    examples: list[ScoredFile]
-
-
-class Encoder(Read):
-    """The frozen encoder under the annotator's head."""
-
-    name: str
-    pooling: str
-    section: int
-    precision: str
-    width: int
-
-
-class Annotation(Read):
-    """annotate/summary.json."""
-
-    encoder: Encoder
-    labelled: Labelled
-    losses: list[float]
-    validation: Validation
-    histogram: Histogram
-    selection: dict[str, Selected]
-    deciles: list[Decile]
+    id: str
+    license: str = ""
+    text: str
 
 
 class DroppedAnswer(Read):

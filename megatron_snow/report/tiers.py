@@ -1,9 +1,10 @@
 """Reads the tiers themselves: how long files are, in which languages, under which licences, how much of them is comment and
 how much they repeat themselves and each other, and a few to look at.
 
-Tiers can be terabytes and a report is made in seconds, so at most ``MOST_SHARDS`` shards of each are read, evenly spaced
-over the tier (rows are sorted by language and repository). What was read is said beside the numbers; where a tier has no more
-shards than that, the numbers are exact, but for comments, which are looked for in ``PARSED_FILES`` of the files read.
+Tiers can be terabytes and a report is made in seconds, so at most ``MOST_BYTES`` of text of each are read, from the beginnings of
+``MOST_SHARDS`` shards evenly spaced over the tier (rows are sorted by language and repository). What was read is said beside the
+numbers; where a tier has no more than that, they are exact, but for comments, which are looked for in ``PARSED_FILES`` of the
+files read.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ import hashlib
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from megatron_snow.artifacts.documents import Document, read_shard, shards
+from megatron_snow.artifacts.documents import Document, read_documents, read_shard, shards
 from megatron_snow.report.comments import comment_bytes
 from megatron_snow.report.sketch import Sketch, line_hashes, text_hash
 
-MOST_SHARDS = 4  # of up to 256 MiB (ours: about twenty seconds on one core)
+MOST_BYTES = 128 * 2**20  # of a tier's text (ours: some eight seconds on one core)
+MOST_SHARDS = 16  # that they come from (ours: a 400 GB tier's shards hold about one language in sixteen)
 SHOWN_FILES = 3  # of each tier (ours)
 PARSED_FILES = 300  # of each tier (ours: a second or two; a share of a fifth is known to some 2 %)
 PARSED_CHARACTERS = 50_000  # the beginning of a longer file stands for it (ours: bounds the memory to 15 MB)
@@ -35,6 +37,8 @@ class Profile:
 
     shards_read: int
     shards_all: int
+    cut: bool = False
+    """Whether some of the shards were not read to their ends."""
     files: int = 0
     bytes: int = 0
     repositories: set[str] = field(default_factory=set)
@@ -56,8 +60,8 @@ class Profile:
 
     @property
     def sampled(self) -> bool:
-        """Whether shards were left out."""
-        return self.shards_read < self.shards_all
+        """Whether a part of the tier was left out."""
+        return self.cut or self.shards_read < self.shards_all
 
     @property
     def median_lines(self) -> float | None:
@@ -80,14 +84,19 @@ class Profile:
         return [(float(ordered[rank]), (int(rank) + 1) / len(ordered)) for rank in ranks]
 
 
-def profile(tier: Path) -> Profile:
-    """Read a tier. Raises SnowError where it has no shard or one is damaged."""
+def profile(tier: Path, most_bytes: int = MOST_BYTES) -> Profile:
+    """Read a tier, or about ``most_bytes`` of its text. Raises SnowError where it has no shard or one is damaged."""
     chosen = _chosen(tier)
     found = Profile(len(chosen), len(shards(tier)))
     sample = _Smallest(PARSED_FILES)
-    for document in _rows(chosen):
-        _count(found, document)
-        sample.offer(document)
+    for shard in chosen:
+        stop = found.bytes + most_bytes // len(chosen)
+        for document in read_shard(shard):
+            if found.bytes >= stop:
+                found.cut = True
+                break
+            _count(found, document)
+            sample.offer(document)
     ordered = sample.ordered()
     for document in ordered:
         _parse(found, document)
@@ -95,14 +104,16 @@ def profile(tier: Path) -> Profile:
     return found
 
 
-def find(tier: Path, ids: Collection[str]) -> dict[str, Document]:
-    """The documents of a tier with these ids, as far as they are in the shards that ``profile`` reads."""
+def find(tier: Path, ids: Collection[str], most_bytes: int = MOST_BYTES) -> dict[str, Document]:
+    """The documents of a tier with these ids, as far as they are among the first ``most_bytes`` of its text."""
     found: dict[str, Document] = {}
-    for document in _rows(_chosen(tier)):
+    read = 0
+    for document in read_documents(tier):
         if document["id"] in ids:
             found[document["id"]] = document
-            if len(found) == len(ids):
-                break
+        read += len(document["text"])
+        if len(found) == len(ids) or read > most_bytes:
+            break
     return found
 
 
@@ -133,11 +144,6 @@ def _chosen(tier: Path) -> list[Path]:
     every = shards(tier)
     count = min(MOST_SHARDS, len(every))
     return [every[(2 * index + 1) * len(every) // (2 * count)] for index in range(count)]
-
-
-def _rows(chosen: list[Path]) -> Iterator[Document]:
-    for shard in chosen:
-        yield from read_shard(shard)
 
 
 def _count(found: Profile, document: Document) -> None:

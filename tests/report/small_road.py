@@ -14,6 +14,7 @@ from megatron_snow.artifacts.publish import Building
 PHASES = {"general": {"standard": 1.0}, "continued": {"high_quality": 1.0}, "enhanced": {"synthetic": 0.7, "standard": 0.3}}
 STEPS = {"general": 200, "continued": 60, "enhanced": 20}
 STEP_TOKENS = 8_192
+LONG = "a-very-long-name" * 30  # no place to break it
 HOSTILE = "</code></pre><script>document.title='owned'</script><img src=x onerror=alert(1)>&amp;\u202eevil\x00"
 LANGUAGES = ("Python", "C++", "Jupyter Notebook", "Shell")
 RECIPE: dict[str, Any] = {
@@ -73,9 +74,21 @@ def corpus_summary() -> dict[str, Any]:
         "standard": side,
         "heldout": side,
         "licenses": {"MIT": 60, "none stated": 40},
-        "near_duplicates": {"clusters": 3, "dropped": 40, "largest": [{"kept": "x/<u>", "dropped": 30}]},
+        "near_duplicates": {"clusters": 3, "dropped": 40, "largest": [{"kept": f"x/<u>{LONG}", "dropped": 30}]},
         "decontamination": {"sought": 314, "ignored": ["HumanEval/2 solution"], "found": {"HumanEval/0 docstring": 2}},
+        "redactions": {"<EMAIL>": {"Python": 12, "C++": 3}, "<KEY>": {"Python": 2}},
+        "redacted_kinds": {"email": 15, "github-pat": 2},
+        "refused_licenses": {"GPL-3.0-only": 1_200, **{f"<b>L-{index}": 1 for index in range(30)}},
     }
+
+
+def corpus_samples() -> list[dict[str, Any]]:
+    kinds = [("dropped", "long lines", language) for language in LANGUAGES] + [("kept", "", language) for language in LANGUAGES]
+    return [
+        {"kind": kind, "reason": reason, "language": language, "id": f"{kind}/{language}/{index}{LONG}", "repository": "r", "path": "p", "license": "",
+         "text": f"sample {kind} {language} {index}\n{HOSTILE}"}
+        for kind, reason, language in kinds for index in range(4)
+    ]  # fmt: skip
 
 
 def annotation_summary() -> dict[str, Any]:
@@ -96,8 +109,24 @@ def annotation_summary() -> dict[str, Any]:
             "training": side,
             "validation": side,
         },
+        "head": {"task": "classification", "heads": ["*", "Python"], "calibration": "platt"},
         "losses": [0.69, 0.52, 0.44, 0.41],
-        "validation": {**auc, "points": [[0, 0], [0.05, 0.6], [0.3, 0.9], [1, 1]], "within_languages": 0.88, "languages": {"Python": auc}},
+        "validation_losses": [0.69, 0.56, 0.5, 0.51],
+        "best_epoch": 3,
+        "rounds": [{"round": 0, "added": 0, "auc": 0.88}, {"round": 1, "added": 40, "auc": 0.91}],
+        "validation": {
+            **auc,
+            "calibration": {
+                "brier": 0.12,
+                "error": 0.034,
+                "bins": [
+                    {"from": index / 5, "to": (index + 1) / 5, "files": 40, "predicted": index / 5 + 0.1, "observed": index / 5 + 0.05} for index in range(5)
+                ],
+            },
+            "points": [[0, 0], [0.05, 0.6], [0.3, 0.9], [1, 1]],
+            "within_languages": 0.88,
+            "languages": {"Python": auc},
+        },
         "histogram": {"edges": edges, "languages": {"Python": [index * 3 % 17 for index in range(20)], "C++": [5] * 20}},
         "selection": {
             "Python": {"files": 160, "tokens": 50_000, "mix": 0.7, "target": 7_000, "selected": 20, "selected_tokens": 6_900, "threshold": 0.74},
@@ -204,7 +233,7 @@ def small_road(out: Path) -> dict[str, Path]:
             out / "1-corpus",
             "corpus",
             corpus_counts,
-            {"summary.json": corpus_summary(), "standard": documents("standard", 40), "heldout": documents("heldout", 8)},
+            {"summary.json": corpus_summary(), "samples.jsonl": corpus_samples(), "standard": documents("standard", 40), "heldout": documents("heldout", 8)},
         ),
         "tokenizer": publish(out / "2-tokenizer", "tokenizer", {"vocabulary": 4096, "characters_per_token": {"Python": 3.1}}, {}),
         "annotate": publish(

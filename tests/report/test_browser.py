@@ -29,9 +29,24 @@ document.getElementById("frame").addEventListener("load", (event) => {{
   const scrolls = (node) => node && node !== root && (clips(node) || scrolls(node.parentElement));
   const sticksOut = (node) => node.getBoundingClientRect().right > root.clientWidth + 1 && !scrolls(node.parentElement);
   const wide = [...page.body.querySelectorAll("*")].filter(sticksOut);
+  const unnamed = [...page.querySelectorAll("figure")].filter((node) => !node.querySelector("figcaption")?.innerText.trim())
+    .concat([...page.querySelectorAll("svg:not([aria-hidden])")].filter((node) => node.getAttribute("role") !== "img" || !node.getAttribute("aria-label")));
+  const lost = [...page.querySelectorAll("a[href^='#']")].filter((node) => !page.getElementById(node.getAttribute("href").slice(1)));
+  const cut = [...page.querySelectorAll("svg[role=img] text")].filter((node) => {{
+    const box = node.getBBox(), view = node.ownerSVGElement.viewBox.baseVal;
+    return box.x < -1 || box.x + box.width > view.width + 1 || box.y < -1 || box.y + box.height > view.height + 4;
+  }});
+  const touching = [...page.querySelectorAll("svg[role=img]")].flatMap((drawing) => {{
+    const boxes = [...drawing.querySelectorAll("text")].map((node) => [node.textContent, node.getBBox()]);
+    return boxes.flatMap(([one, a], index) => boxes.slice(index + 1)
+      .filter(([_, b]) => a.x + a.width > b.x + 0.5 && b.x + b.width > a.x + 0.5 && a.y + a.height > b.y + 3.5 && b.y + b.height > a.y + 3.5)
+      .map(([other, _]) => `${{drawing.getAttribute("aria-label")}}: ${{one}} / ${{other}}`));
+  }});
   const small = [...page.querySelectorAll("svg text")].map((node) => parseFloat(view.getComputedStyle(node).fontSize) * node.getScreenCTM().a);
   document.getElementById("result").textContent = JSON.stringify({{
     title: page.title, scripts: page.scripts.length, width: root.scrollWidth, client: root.clientWidth,
+    unnamed: unnamed.length, lost: lost.length, cut: cut.slice(0, 5).map((node) => node.textContent), touching: touching.slice(0, 5),
+    figures: page.querySelectorAll("figure").length, headings: [...page.querySelectorAll("h1, h2, h3")].map((node) => node.tagName).join(" "),
     wide: wide.slice(0, 5).map((node) => node.outerHTML.slice(0, 120)), smallest: Math.min(...small),
     plots: page.querySelectorAll("svg").length, background: view.getComputedStyle(page.body).backgroundColor,
     line: view.getComputedStyle(page.querySelector("path.c1")).stroke, text: view.getComputedStyle(page.querySelector("svg text")).fill,
@@ -87,6 +102,9 @@ def test_nothing_sticks_out_and_labels_can_be_read(page: str, width: int, tmp_pa
     assert found["width"] <= found["client"] <= width, found["wide"]
     assert found["wide"] == []
     assert found["plots"] >= 10 and found["smallest"] >= 8.5  # CSS pixels; below that labels are a guess
+    assert found["figures"] >= 10 and found["unnamed"] == 0 and found["lost"] == 0
+    assert found["cut"] == [] and found["touching"] == []  # labels lie on their drawing and on no other label
+    assert found["headings"].startswith("H1 H2") and found["headings"].count("H1") == 1
 
 
 def test_dark_mode_changes_page_and_plots(page: str, tmp_path: Path) -> None:

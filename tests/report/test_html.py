@@ -54,3 +54,8 @@ def test_characters_that_hide_code_are_written_out() -> None:
     # U+202E makes an editor show the rest of the line backwards (CVE-2021-42574); NUL ends some viewers' text.
     assert join("a\u202eb\x00c\u200bd") == "a⟨U+202E⟩b⟨U+0000⟩c⟨U+200B⟩d"
     assert join("tab\tand\nline stay, so does é") == "tab\tand\nline stay, so does é"
+
+
+def test_a_very_long_text_is_cut() -> None:
+    written = tag("p", "<" * 1_000_000, title="&" * 1_000_000)
+    assert len(written) < 120_000 and written.endswith(" … cut here</p>")

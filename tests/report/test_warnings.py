@@ -48,7 +48,7 @@ def test_time_over_budget(folders: dict[str, Path]) -> None:
     _edit(folders["train general"] / "manifest.json", seconds=30.0)
     _edit(folders["train enhanced"] / "manifest.json", seconds=31.0)
     found = road.alerts(_view(folders, budget={"corpus": 60, "train": 60, "evaluate": 60}))
-    assert [alert.text for alert in found] == ["corpus took 1 min 01 s, its budget is 1 min 00 s.", "train took 1 min 01 s, its budget is 1 min 00 s."]
+    assert [alert.text for alert in found] == ["corpus took 1 min 01 s of 1 min 00 s, train took 1 min 01 s of 1 min 00 s."]
 
 
 def test_an_artefact_made_from_another_input(folders: dict[str, Path]) -> None:

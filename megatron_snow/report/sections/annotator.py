@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from megatron_snow.report.annotation import Annotation, Decile, Encoder, Selected, Side
 from megatron_snow.report.charts import Line, figure, horizontal, line_chart
 from megatron_snow.report.html import Child, Markup, join, tag
-from megatron_snow.report.numbers import DASH, count, decimal, of, share
+from megatron_snow.report.numbers import DASH, count, decimal, of, share, wilson
 from megatron_snow.report.parts import Alert, Sample, Section, absent, grid, missing, samples, table
 from megatron_snow.report.road_view import RoadView
 from megatron_snow.report.rows import histogram
-from megatron_snow.report.summaries import Annotation, Decile, Selected, Side
 
 _HISTOGRAMS = 12  # languages with a plot of their own, most files first (ours: three rows of four; the table has all)
+_LANGUAGES = 40  # rows of the table, most of the mix first (ours: the paper has 18)
 _FEWEST = 5  # files for a plot (ours)
 
 
@@ -28,7 +29,9 @@ def section(road: RoadView) -> Section:
         tag("h3", "What it learned from"),
         _sources(found),
         _caution(found),
-        grid([_roc(found), _losses(found), _all_scores(found)]),
+        grid([_roc(found), _calibration(found), _losses(found), _all_scores(found)]),
+        missing("calibration", "The annotate artefact holds none.") if _calibration(found) is None else None,
+        _rounds(found),
         tag("h3", "Scores by language"),
         _histograms(found),
         _selection(found),
@@ -56,7 +59,10 @@ def _sources(found: Annotation) -> Markup:
     def side(name: str, part: Side) -> str:
         return f"{name}: {count(part.positives)} positives, {count(part.negatives)} negatives, {count(part.repositories)} repositories"
 
-    about = found.encoder
+    about, head = found.encoder, found.head
+    own = [name for name in head.heads if name != "*"] if head else []
+    stands = f"a linear {head.task} head, {_calibrated(head.calibration)}" if head else "a linear head"
+    stands += f"; own heads for {', '.join(own)}" if own else ""
     return join(
         table(
             ["files", "what they are", "asked for", "found"],
@@ -65,12 +71,20 @@ def _sources(found: Annotation) -> Markup:
         ),
         tag(
             "p",
-            f"Encoder {about.name} (frozen, {about.width} wide, {about.pooling} pooling, sections of {about.section} tokens, {about.precision}) "
-            "with a linear head; a file's score is the mean over its top, middle and bottom sections. ",
+            f"Encoder {about.name} ({_kind(about)}) with {stands}; a file's score is the mean over its top, middle and bottom sections. ",
             f"{side('Training', found.labelled.training)}; {side('validation', found.labelled.validation)}.",
             class_="note",
         ),
     )
+
+
+def _kind(about: Encoder) -> str:
+    trained = "fine-tuned" if about.tuned else "frozen"
+    return f"{trained}, {about.width} wide, {about.pooling} pooling, sections of {about.section} tokens, {about.precision}"
+
+
+def _calibrated(method: str) -> str:
+    return "not calibrated" if method == "none" else f"calibrated ({method})"
 
 
 def _no_better_than_a_coin(found: Annotation) -> str | None:
@@ -116,15 +130,45 @@ def _roc(found: Annotation) -> Markup:
     return figure("ROC curve on unseen repositories", drawing, note + within)
 
 
+def _calibration(found: Annotation) -> Markup | None:
+    """Whether files of a predicted probability are positives that often; None where it was not measured."""
+    measured = found.validation.calibration
+    if measured is None or not measured.bins:
+        return None
+    points = [(one.predicted, one.observed) for one in measured.bins]
+    intervals = [
+        Line(f"95 % interval, {of(one.files, 'file')}", [(one.predicted, end) for end in wilson(round(one.observed * one.files), one.files)], 1)
+        for one in measured.bins
+    ]
+    drawing = line_chart(
+        f"calibration of the annotator, mean error {measured.error:.3f}",
+        [Line("perfect", [(0, 0), (1, 1)], 0, dashed=True), *intervals, *(Line(of(one.files, "file"), [point], 1) for one, point in
+                                                                       zip(measured.bins, points, strict=True))],
+        horizontal(0, 1), (0, 1), ("predicted probability of a positive", "share of positives"),
+    )  # fmt: skip
+    note = f"Mean distance {decimal(measured.error)}, Brier score {decimal(measured.brier)}; on the dashed line a prediction is what happens. Uprights: 95 %."
+    return figure("Calibration on unseen repositories", drawing, note)
+
+
+def _rounds(found: Annotation) -> Markup | None:
+    if len(found.rounds) < 2:
+        return None
+    rows = [[str(one.round), count(one.added), decimal(one.auc)] for one in found.rounds]
+    return table(["round", "hard negatives added", "ROC-AUC"], rows, caption="Rounds of hard negatives: files that the head before took for good")
+
+
 def _losses(found: Annotation) -> Markup | None:
     if len(found.losses) < 2:
         return None
-    points = [(float(epoch), loss) for epoch, loss in enumerate(found.losses, start=1)]
-    top = max(loss for _, loss in points) * 1.05
-    drawing = line_chart(
-        "training loss of the head by epoch", [Line("head", points, 1)], horizontal(1, len(points)), (0, top), ("epoch", "cross-entropy, nats")
-    )
-    return figure("Training of the head", drawing, f"From {decimal(points[0][1])} to {decimal(points[-1][1])}; a coin's is 0.693.")
+    lines = [Line(name, [(float(epoch), loss) for epoch, loss in enumerate(losses, start=1)], tint)
+             for name, losses, tint in (("training", found.losses, 1), ("unseen repositories", found.validation_losses, 2)) if losses]  # fmt: skip
+    top = max(loss for line in lines for _, loss in line.points) * 1.05
+    regression = found.head is not None and found.head.task == "regression"
+    axes = ("epoch", "squared error" if regression else "cross-entropy, nats")
+    drawing = line_chart("loss of the head by epoch", lines, horizontal(1, max(len(line.points) for line in lines)), (0, top), axes)
+    note = f"Training: from {decimal(found.losses[0])} to {decimal(found.losses[-1])}" + ("." if regression else "; a coin's is 0.693.")
+    note += f" The head of epoch {found.best_epoch} is kept." if found.best_epoch else ""
+    return figure("Training of the head", drawing, note, [(line.name, line.colour) for line in lines] if len(lines) > 1 else ())
 
 
 def _all_scores(found: Annotation) -> Markup:
@@ -164,9 +208,17 @@ def _selection(found: Annotation) -> Markup:
     ordered = sorted(found.selection.items(), key=lambda item: (-item[1].mix, item[0]))
     return table(
         ["language", "scored", "chosen", "share", "lowest score", "tokens", "corpus mix", "ROC-AUC"],
-        [row(language, one) for language, one in ordered],
-        caption="Chosen per language from the top down to its share of the token budget, which keeps the corpus's language mix",
+        [row(language, one) for language, one in ordered[:_LANGUAGES]],
+        caption="Chosen per language from the top down to its share of the token budget, which keeps the corpus's language mix"
+        + _repeated(found)
+        + (f"; {of(len(ordered) - _LANGUAGES, 'smaller language')} left out" if len(ordered) > _LANGUAGES else ""),
     )
+
+
+def _repeated(found: Annotation) -> str:
+    if found.repetition is None:
+        return ""
+    return f"; the budget is {count(found.repetition.horizon)} tokens of training as {found.repetition.times:g} passes over {count(found.repetition.unique)}"
 
 
 def _decile(index: int, decile: Decile) -> Markup | None:

@@ -6,11 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from megatron_snow.report.html import Child, Markup, join, tag
+from megatron_snow.report.inputs import Artefact
 from megatron_snow.report.numbers import MINUS, count, of, share, words
 from megatron_snow.report.parts import Sample, Section, absent, bars, heat, missing, samples, table
 from megatron_snow.report.road_view import RoadView
-from megatron_snow.report.summaries import Corpus
+from megatron_snow.report.summaries import Corpus, CorpusSample
 
+_SHOWN_DROPPED = 6  # files a rule (ours: with 40 rules the page stays under a megabyte)
+_SHOWN_KEPT = 2  # files a language (ours)
+_NAMED = 4  # languages of a placeholder (ours)
+_KINDS = 20  # of secrets, commonest first (ours)
+_LICENCES = 15  # refused, commonest first (ours)
 _LANGUAGES = 24  # rows of the table of drops, most files first, the rest together (ours: the paper has 18)
 
 
@@ -22,6 +28,7 @@ def section(road: RoadView) -> Section:
     corpus = artefact.read("summary.json", Corpus)
     if corpus is None:
         return Section("corpus", "Corpus", None, [missing("funnel", "The corpus artefact holds no summary.json.")])
+    dropped, kept = _samples(artefact)
     body: list[Child] = [
         tag("h3", "Files dropped, by rule"),
         _bars(corpus),
@@ -29,7 +36,11 @@ def section(road: RoadView) -> Section:
         tag("h3", "Drops by language"),
         _by_language(corpus),
         tag("h3", "Examples of what each rule dropped"),
-        _examples(corpus),
+        _dropped(corpus, dropped) if dropped else _examples(corpus),
+        tag("h3", "Examples of what was kept, by language"),
+        _kept(kept),
+        *_redactions(corpus),
+        *_refused(corpus),
     ]
     return Section("corpus", "Corpus", _lead(corpus), body)
 
@@ -99,6 +110,69 @@ def _language_row(name: str, languages: Sequence[str], corpus: Corpus, entered: 
         dropped = sum(corpus.drops[reason].get(one, 0) for one in languages)
         cells.append(heat(dropped, whole, count(dropped)) if dropped else tag("span", "·", class_="soft"))
     return cells
+
+
+def _samples(artefact: Artefact) -> tuple[dict[str, list[CorpusSample]], dict[str, list[CorpusSample]]]:
+    """Of samples.jsonl: what was dropped, by reason, a language's first ones first; what was kept, by language."""
+    dropped: dict[str, list[tuple[int, CorpusSample]]] = {}
+    kept: dict[str, list[CorpusSample]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for row in artefact.stream("samples.jsonl", CorpusSample):
+        if row.kind == "kept":
+            kept.setdefault(row.language, []).append(row)
+        else:
+            seen[row.reason, row.language] += 1
+            dropped.setdefault(row.reason, []).append((seen[row.reason, row.language], row))
+    # One of each language before a second of any.
+    return {reason: [row for _, row in sorted(rows, key=lambda item: item[0])] for reason, rows in dropped.items()}, kept
+
+
+def _sample(row: CorpusSample) -> Sample:
+    return Sample(row.id, row.text, [row.language, row.license or "no licence stated"])
+
+
+def _dropped(corpus: Corpus, rows: Mapping[str, Sequence[CorpusSample]]) -> Child:
+    found = [
+        samples(join(tag("b", words(reason)), f" {of(dropped, 'file')}"), [_sample(row) for row in rows.get(reason, [])[:_SHOWN_DROPPED]])
+        for reason, dropped in _totals(corpus).items()
+    ]
+    return tag("div", found) if any(found) else missing("examples", "The corpus artefact names none.")
+
+
+def _kept(rows: Mapping[str, Sequence[CorpusSample]]) -> Child:
+    if not rows:
+        return missing("examples of kept files", "The corpus artefact holds no samples.jsonl; files of each tier are below.")
+    ordered = sorted(rows)[:_LANGUAGES]
+    left = tag("p", f"{of(len(rows) - len(ordered), 'more language')} not shown.", class_="note") if len(rows) > len(ordered) else None
+    return [tag("div", [samples(tag("b", language), [_sample(row) for row in rows[language][:_SHOWN_KEPT]]) for language in ordered]), left]
+
+
+def _redactions(corpus: Corpus) -> list[Child]:
+    """Secrets and personal data that were replaced; never what was found."""
+    if not corpus.redactions:
+        return []
+    rows: list[list[Child]] = []
+    for placeholder, languages in sorted(corpus.redactions.items(), key=lambda item: (-sum(item[1].values()), item[0])):
+        most = sorted(languages.items(), key=lambda item: (-item[1], item[0]))[:_NAMED]
+        rows.append([tag("code", placeholder), ", ".join(f"{language} {count(number)}" for language, number in most), count(sum(languages.values()))])
+    kinds = sorted(corpus.redacted_kinds.items(), key=lambda item: (-item[1], item[0]))[:_KINDS]
+    named = "By what was recognised: " + ", ".join(f"{kind} {count(number)}" for kind, number in kinds) + "." if kinds else None
+    return [
+        tag("h3", "Secrets and personal data replaced"),
+        table(["replaced by", "most in", "times"], rows, texts=2, caption="In documents that passed the filters"),
+        tag("p", named, class_="note") if named else None,
+    ]
+
+
+def _refused(corpus: Corpus) -> list[Child]:
+    if not corpus.refused_licenses:
+        return []
+    ordered = sorted(corpus.refused_licenses.items(), key=lambda item: (-item[1], item[0]))
+    shown, rest = ordered[:_LICENCES], sum(number for _, number in ordered[_LICENCES:])
+    rows: list[list[Child]] = [[name, count(number)] for name, number in shown]
+    if rest:
+        rows.append([f"{len(ordered) - len(shown)} others", count(rest)])
+    return [tag("h3", "Licences that files were dropped for"), table(["licence", "files"], rows)]
 
 
 def _examples(corpus: Corpus) -> Child:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from megatron_snow.report.canvas import colour
-from megatron_snow.report.charts import figure
+from megatron_snow.report.charts import Line, figure, phase_chart
 from megatron_snow.report.html import Child, Markup, join, tag
-from megatron_snow.report.numbers import DASH, count, decimal, share, wilson
+from megatron_snow.report.numbers import DASH, count, decimal, of, share, wilson
 from megatron_snow.report.paper import BENCHMARKS, TABLE_2
 from megatron_snow.report.parts import Alert, Section, absent, bars, grid, missing, table
 from megatron_snow.report.road_view import RoadView
 from megatron_snow.report.rows import Value, value_chart
+from megatron_snow.report.sections.training import tokens_by_phase
 from megatron_snow.report.summaries import Completion, HumanEval, Results
 
 SOLUTIONS = "HumanEval solutions"
 _WORSE = 0.02  # bits per byte (ours: 1 % of what small models need; below it seeds differ)
+_TITLE, _WRITTEN = 80, 3_000  # characters of a prompt as title, and of prompt and completion each (ours: two screens of a phone)
+_COMPLETIONS = 12  # shown (ours)
+_LANGUAGES = 40  # rows of bits per byte, most text first (ours: the paper has 18)
+_CURVES = 8  # languages with a curve of their own (ours: as many as the palette has colours)
 _NAMED = 6  # languages in a warning (ours)
 
 
@@ -37,6 +42,7 @@ def section(road: RoadView) -> Section:
     body: list[Child] = [
         tag("h3", "Bits per byte: how many bits the model needs for a byte of code it has not seen; lower is better"),
         grid([_bits_plot(results), tag("div", _bits_table(results))], "plots half"),
+        _bits_curves(results, road),
         tag("h3", "HumanEval, greedy pass@1"),
         grid([tag("div", _humaneval_table(results)), tag("div", _paper_table())], "plots half"),
         _reasons(results),
@@ -65,14 +71,14 @@ def completions(road: RoadView) -> Section:
     phase = list(results)[-1] if results else None
     if phase is None or not results[phase].completions:
         return Section("completions", "Completions", None, [missing("completions", "No evaluated phase wrote any.")])
-    blocks = [_completion(one) for one in results[phase].completions]
+    blocks = [_completion(one) for one in results[phase].completions[:_COMPLETIONS]]
     lead = join(f"The model after {phase} continues each prompt greedily; ", tag("span", "what it wrote is in this colour", class_="written"), ".")
     return Section("completions", "Completions", lead, [grid(blocks, "plots half")])
 
 
 def _completion(one: Completion) -> Markup:
-    title = one.prompt.strip().splitlines()[0] if one.prompt.strip() else "(empty prompt)"
-    return figure(title, tag("pre", tag("code", one.prompt, tag("span", one.completion, class_="written")), tabindex=0))
+    title = one.prompt.strip().splitlines()[0][:_TITLE] if one.prompt.strip() else "(empty prompt)"
+    return figure(title, tag("pre", tag("code", one.prompt[:_WRITTEN], tag("span", one.completion[:_WRITTEN], class_="written")), tabindex=0))
 
 
 def pass_at_1(found: HumanEval) -> str:
@@ -98,8 +104,11 @@ def _bits(results: Results) -> dict[str, float | None]:
 
 
 def _row_names(results: Mapping[str, Results]) -> list[str]:
+    """All held-out files, the languages with most text by name, HumanEval's solutions."""
     names = dict.fromkeys(name for one in results.values() for name in _bits(one))
-    return ["all held-out", *(name for name in names if name not in ("all held-out", SOLUTIONS)), SOLUTIONS]
+    sizes = list(results.values())[-1].measured.heldout_bytes
+    languages = sorted((name for name in names if name not in ("all held-out", SOLUTIONS)), key=lambda name: (-sizes.get(name, 0), name))
+    return ["all held-out", *sorted(languages[:_LANGUAGES]), SOLUTIONS]
 
 
 def _bits_plot(results: Mapping[str, Results]) -> Markup:
@@ -109,6 +118,24 @@ def _bits_plot(results: Mapping[str, Results]) -> Markup:
     for name in _row_names(results):
         rows.append((name, [Value(phase, value, tint) for phase, tint in legend if (value := tables[phase].get(name)) is not None]))
     return figure("By language and phase", value_chart("bits per byte by language and phase", rows, "bits per byte"), legend=legend, lined=False)
+
+
+def _bits_curves(results: Mapping[str, Results], road: RoadView) -> Markup | None:
+    """Held-out bits per byte after each phase over the tokens seen, one curve a language; None where they are not known at two points."""
+    tokens = {phase: count for phase, count in tokens_by_phase(road).items() if phase in results}
+    if len(tokens) < 2:
+        return None
+    ends = dict(zip(tokens, accumulate(tokens.values()), strict=True))
+    sizes = list(results.values())[-1].measured.heldout_bytes
+    largest = sorted(sizes, key=lambda language: (-sizes[language], language))[: _CURVES - 1]
+    lines = []
+    for index, name in enumerate(["all", *largest]):
+        points = [(float(end), value) for phase, end in ends.items() if (value := results[phase].bits_per_byte.heldout.get(name)) is not None]
+        lines.append(Line("all held-out" if name == "all" else name, points, colour(index), marks=True))
+    drawing = phase_chart("held-out bits per byte by language over tokens", lines, [(phase, float(count)) for phase, count in tokens.items()], "bits per byte")
+    rest = len(sizes) - len(largest)
+    note = "Measured after each phase on the same held-out files" + (f"; {of(rest, 'language')} with less text in the table." if rest > 0 else ".")
+    return grid([figure("Held-out code over training", drawing, note, [(line.name, line.colour) for line in lines])], "plots half")
 
 
 def _bits_table(results: Mapping[str, Results]) -> Markup:
@@ -123,7 +150,9 @@ def _bits_table(results: Mapping[str, Results]) -> Markup:
             change = f"{values[-1] - values[0]:+.3f}" if values[0] is not None and values[-1] is not None else DASH
         measured = sum(sizes.values()) if name == "all held-out" else sizes.get(name)
         rows.append([name, *(decimal(value) for value in values), *([change] if several else []), count(measured)])
-    return table(["measured on", *results, *(["first to last"] if several else []), "bytes"], rows, caption="Bits per byte after each phase")
+    left = len(sizes) + 2 - len(rows)
+    caption = "Bits per byte after each phase" + (f"; {of(left, 'language')} with less text left out" if left > 0 else "")
+    return table(["measured on", *results, *(["first to last"] if several else []), "bytes"], rows, caption=caption)
 
 
 def _humaneval_table(results: Mapping[str, Results]) -> Markup:

@@ -46,16 +46,12 @@ def spent(road: RoadView) -> dict[str, tuple[float, float | None]]:
 
 def alerts(road: RoadView) -> list[Alert]:
     """Arrows that took longer than the recipe allows them."""
-    return [
-        Alert(
-            "budget",
-            f"{arrow} took {format_seconds(seconds)}, its budget is {format_seconds(budget)}.",
-            "road",
-            "Time against budget, below the list of arrows.",
-        )
+    over = [
+        f"{arrow} took {format_seconds(seconds)} of {format_seconds(budget)}"
         for arrow, (seconds, budget) in spent(road).items()
         if budget is not None and seconds > budget
     ]
+    return [Alert("over budget", f"{', '.join(over)}.", "road", "time against budget, below the list of arrows.")] if over else []
 
 
 def _budgets(road: RoadView) -> Child:

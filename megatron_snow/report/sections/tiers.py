@@ -80,7 +80,7 @@ def _sizes(found: Mapping[str, Profile], tokens: Mapping[str, TierTokens]) -> Ma
 
 def _read(found: Mapping[str, Profile]) -> Markup | None:
     """How much of the tiers was read for what the tokenize arrow does not count."""
-    sampled = [f"{words(tier)} {one.shards_read} of {of(one.shards_all, 'shard')}" for tier, one in found.items() if one.sampled]
+    sampled = [f"{words(tier)} {format_bytes(one.bytes)} from {one.shards_read} of {of(one.shards_all, 'shard')}" for tier, one in found.items() if one.sampled]
     if not sampled:
         return None
     return tag("p", "All but files, documents and tokens is of a part of the tier: " + ", ".join(sampled) + ".", class_="note")
