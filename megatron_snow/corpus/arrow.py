@@ -34,6 +34,7 @@ from megatron_snow.corpus.installed import distributions_fingerprint, stdlib_fin
 from megatron_snow.corpus.language import check_languages
 from megatron_snow.corpus.license_policy import check_licenses
 from megatron_snow.corpus.listing import Listing, make_listing
+from megatron_snow.corpus.samples import NAME as SAMPLES
 from megatron_snow.corpus.sampling import hash_order
 from megatron_snow.corpus.settings import ArchivesSource, CorpusSettings, DistributionsSource, GitSource, StdlibSource
 from megatron_snow.corpus.split import choose_heldout
@@ -71,6 +72,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
 
     Writes ``standard/*.jsonl.zst`` and ``heldout/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language and
     repository, files of a repository in seeded random order), ``dropped.jsonl.zst`` (every drop by name, ``corpus.dropped``) and
+    ``samples.jsonl`` (of what was dropped and kept, ``corpus.samples``),
     ``summary.json``: ``in``, ``kept``, ``drops`` (reason -> language -> count), ``examples`` (reason -> id and snippet),
     ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
@@ -91,6 +93,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
         listing = make_listing(settings, seed, stages / "listing")
         funnel = _filter(settings, detector, listing, stages)
         summary = _finish(settings, seed, work, listing, funnel)
+        funnel.samples.write(work / SAMPLES)
         summary["decontamination"] = {"sought": len(detector.items), "ignored": [f"{item.problem} {item.what}" for item in detector.ignored]} | summary[
             "decontamination"
         ]
@@ -110,7 +113,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
     spool.mkdir(parents=True, exist_ok=True)
     scanner()  # compiles its rules for all workers
     redactor = Redactor(settings.redaction)
-    shared = Funnel(redactor.shown)
+    shared = Funnel(redactor.shown, settings.languages)
     steps = [
         ReadStep(stages / "listing", settings, shared, read_take_down(settings.take_down)),
         LanguageStep(settings, shared),
@@ -122,7 +125,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
         SpoolStep(spool, settings, shared),
     ]
     run_steps(steps, listing["tasks"], settings.workers, stages / "filter-logs", "filtering")
-    funnel = Funnel()
+    funnel = Funnel(languages=settings.languages)
     for task in range(listing["tasks"]):
         funnel.add(orjson.loads((spool / f"{task:05d}.funnel.json").read_bytes()))
     for reason, languages in funnel.drops.items():

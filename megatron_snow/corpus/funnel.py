@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from megatron_snow.corpus.dropped import Dropped
+from megatron_snow.corpus.samples import TEXT, Sample, Samples
+from megatron_snow.corpus.samples import mark as mark_of
 
 EXAMPLES = 4  # of each reason (ours: enough to judge a rule by in the report)
 SNIPPET = 240  # characters of an example's text (ours)
@@ -20,9 +22,13 @@ SNIPPET = 240  # characters of an example's text (ours)
 class Funnel:
     """Counters of one task; tasks' funnels add up to the same numbers and examples in any order."""
 
-    def __init__(self, shown: Callable[[str], str] = str) -> None:
-        """``shown``: what makes a text fit to be shown (``redaction.Redactor.shown``); with ``add`` alone none is needed."""
+    def __init__(self, shown: Callable[[str], str] = str, languages: Iterable[str] = ()) -> None:
+        """``shown``: what makes a text fit to be shown (``redaction.Redactor.shown``); with ``add`` alone none is needed.
+
+        ``languages``: those whose samples are told apart.
+        """
         self.shown = shown
+        self.samples = Samples(frozenset(languages))
         self.documents_in = 0
         self.drops: dict[str, Counter[str]] = {}
         self.matches: Counter[str] = Counter()
@@ -46,8 +52,23 @@ class Funnel:
         self.drops.setdefault(reason, Counter())[language or "unknown"] += 1
         mark = hashlib.sha256(f"{reason}\0{identifier}".encode(errors="replace")).hexdigest()
         kept = self._examples.get(reason, [])
-        if len(kept) < EXAMPLES or mark <= kept[-1][0]:
-            self._keep_examples(reason, [(mark, shown, self.shown(text)[:SNIPPET])])
+        example = len(kept) < EXAMPLES or mark <= kept[-1][0]
+        language = language or "unknown"
+        sample = self.samples.wants("dropped", reason, language, mark)
+        if example or sample:
+            text = self.shown(text)
+        if example:
+            self._keep_examples(reason, [(mark, shown, text[:SNIPPET])])
+        if sample:
+            self.samples.add(mark, Sample(kind="dropped", reason=reason, language=language, id=shown, repository="", path="", license="", text=text[:TEXT]))
+        self.samples.forget(identifier, language)
+
+    def keep(self, identifier: str, metadata: Mapping[str, Any], text: str) -> None:
+        """One document passed every filter; ``text`` is redacted already. Duplicates among those kept are dropped later."""
+        order, language = mark_of("kept", identifier), metadata["language"]
+        if self.samples.wants("kept", "", language, order):
+            shown = {name: self.shown(metadata[name]) for name in ("repository", "path", "license")}
+            self.samples.add(order, Sample(kind="kept", reason="", language=language, id=identifier, text=self.shown(text)[:TEXT], **shown))  # type: ignore[typeddict-item]
 
     def match(self, item: str) -> None:
         """A benchmark's ``item`` was found in a document."""
@@ -73,6 +94,7 @@ class Funnel:
         self.matches.update(other["matches"])
         self.redacted_kinds.update(other["redacted_kinds"])
         self.refused_licenses.update(other["refused_licenses"])
+        self.samples.merge(other["samples"])
         for source, counts in other["left_out"].items():
             self.left_out.setdefault(source, Counter()).update(counts)
         for placeholder, languages in other["redactions"].items():
@@ -93,6 +115,7 @@ class Funnel:
             "redactions": redactions,
             "redacted_kinds": dict(self.redacted_kinds),
             "refused_licenses": dict(self.refused_licenses),
+            "samples": self.samples.dump(),
             "left_out": {source: dict(counts) for source, counts in self.left_out.items()},
         }
 

@@ -268,6 +268,7 @@ class RedactionStep(JudgeStep):
             document.metadata["path"] = path.text
         document.text = text.text
         self.funnel.redact(document.metadata["language"], path.found + text.found)
+        self.funnel.keep(document.id, document.metadata, document.text)
         return None
 
 

@@ -99,7 +99,22 @@ def test_every_planted_row_goes_for_its_reason(built: tuple[dict, Path]) -> None
     assert sum(summary["decontamination"]["found"].values()) == 2 and all("HumanEval/1 " in item for item in summary["decontamination"]["found"])
     assert summary["examples"]["exact duplicate"] == [{"id": "stack/owner/r3/copy.py", "snippet": "same as stack/owner/r4/m0.py"}]
     assert summary["examples"]["near duplicate"][0]["snippet"].startswith("near stack/owner/r6/m1.py\n")
-    assert sorted(p.name for p in work.iterdir()) == ["dropped.jsonl.zst", "heldout", "standard", "summary.json"]
+    assert sorted(p.name for p in work.iterdir()) == ["dropped.jsonl.zst", "heldout", "samples.jsonl", "standard", "summary.json"]
+
+
+def test_samples_of_every_rule_and_of_what_is_kept(built: tuple[dict, Path]) -> None:
+    _, work = built
+    summary = json.loads((work / "summary.json").read_text())
+    samples = [json.loads(line) for line in (work / "samples.jsonl").read_text().splitlines()]
+    dropped = {(s["reason"], s["language"]) for s in samples if s["kind"] == "dropped"}
+    assert dropped == {(reason, language) for reason, languages in summary["drops"].items() for language in languages}
+    kept = {d["id"]: d for side in ("standard", "heldout") for d in read_documents(work / side)}
+    shown = [s for s in samples if s["kind"] == "kept"]
+    assert {s["language"]: 0 for s in shown} == {"Go": 0, "Jupyter Notebook": 0, "Python": 0} and len(shown) == 4 + 1 + 4
+    for sample in shown:
+        document = kept[sample["id"]]
+        assert {name: document[name] for name in ("language", "repository", "path", "license")}.items() <= sample.items()
+        assert sample["text"] == document["text"][:2_000]
 
 
 def test_documents_are_whole_unique_and_in_order(built: tuple[dict, Path]) -> None:
@@ -139,7 +154,7 @@ def test_the_result_does_not_depend_on_how_rows_are_dealt_into_files(built: tupl
     settings = CorpusSettings(sources=(write_rows(tmp_path / "rows", planted()[::-1], 1),), heldout_fraction=0.15, workers=1)
     build(settings, 1, tmp_path / "work")
     ours, theirs = hashes(tmp_path / "work"), hashes(work)
-    told = {"summary.json", DROPPED}  # they name the rows that could not be read by their files
+    told = {"summary.json", "samples.jsonl", DROPPED}  # they name the rows that could not be read by their files
     assert {n: h for n, h in ours.items() if n not in told} == {n: h for n, h in theirs.items() if n not in told}
     assert Counter(r["reason"] for r in read_dropped(tmp_path / "work" / DROPPED)) == Counter(r["reason"] for r in read_dropped(work / DROPPED))
 
