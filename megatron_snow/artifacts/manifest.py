@@ -88,6 +88,21 @@ def versions() -> dict[str, str]:
     return found
 
 
+def check_sizes(folder: Path, remedy: str) -> None:
+    """Look whether every file of an artefact is there with the size its manifest gives: what a cut copy or an editor spoils first.
+
+    Raises SnowError naming the first that is not, with ``remedy``.
+    """
+    manifest = read_manifest(folder)
+    for name, entry in (manifest.files if manifest is not None else {}).items():
+        try:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:
+            raise SnowError(f"{folder / name} is missing, its manifest names it: delete {folder} and {remedy}") from None
+        if size != entry.bytes:
+            raise SnowError(f"{folder / name} has {size:,} bytes, its manifest says {entry.bytes:,}: cut short or edited; delete {folder} and {remedy}")
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a published artefact, or None where there is none.
 

@@ -36,7 +36,7 @@ class Building:
         self._arrow, self._arrow_version = arrow, arrow_version
         self._settings, self.seed, self.inputs = settings, seed, inputs
         self.key = artefact_key(arrow, arrow_version, settings, seed, inputs)
-        self._start = time.time()
+        self._start, self._began = time.time(), time.monotonic()  # a clock that is set meanwhile must not make the work take negative time
 
     def open(self) -> Building:
         """Make or adopt the work folder."""
@@ -68,7 +68,7 @@ class Building:
             versions=versions(),
             counts=self.counts,
             started=started.isoformat(timespec="seconds"),
-            seconds=round(time.time() - self._start, 3),
+            seconds=round(time.monotonic() - self._began, 3),
             files=list_files(self.work, besides=(_KEY_FILE,)),
             machine=this_machine(),
         )

@@ -17,6 +17,7 @@ from megatron_snow.recipe.base import resolve_base
 from megatron_snow.recipe.settings import Recipe
 
 M = TypeVar("M", bound=BaseModel)
+_MOST_VALUES = 100_000  # of a YAML file (ours: the shipped recipes have some hundred)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -54,7 +55,7 @@ def read_tree(path: Path, what: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SnowError(f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}; the shipped ones are in examples/") from error
-    tree = _unshared(_parse_yaml(text, str(path)))
+    tree = _unshared(_parse_yaml(text, str(path)), str(path))
     if not isinstance(tree, dict):
         raise SnowError(f"{path} is not a {what}: the top level must be 'key: value' lines, found {type(tree).__name__}")
     return tree
@@ -71,15 +72,30 @@ def checked(model: type[M], tree: dict[str, Any], path: Path, what: str) -> M:
 def _parse_yaml(text: str, name: str) -> Any:
     try:
         return yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise SnowError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SnowError(f"{name} is not YAML: {' '.join(str(error).split())}; see examples/ for recipes to start from") from error
 
 
-def _unshared(value: Any) -> Any:
-    """A copy in which no two places are one object: YAML's anchors make them so, and an override of one would change the other."""
-    if isinstance(value, dict):
-        return {key: _unshared(item) for key, item in value.items()}
-    return [_unshared(item) for item in value] if isinstance(value, list) else value
+def _unshared(value: Any, name: str) -> Any:
+    """A copy in which no two places are one object: YAML's anchors make them so, and an override of one would change the other.
+
+    Raises SnowError where anchors unfold without end, or to more than any recipe holds.
+    """
+    left = _MOST_VALUES
+
+    def copied(value: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise SnowError(f"{name} unfolds to more than {_MOST_VALUES:,} values: its anchors (&) repeat or contain each other; write the values out")
+        if isinstance(value, dict):
+            return {key: copied(item) for key, item in value.items()}
+        return [copied(item) for item in value] if isinstance(value, list) else value
+
+    try:
+        return copied(value)
+    except RecursionError as error:
+        raise SnowError(f"{name}: an anchor (&) contains itself, or values are nested too deeply; write the values out") from error
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.manifest import Manifest, read_manifest
+from megatron_snow.artifacts.manifest import Manifest, check_sizes, read_manifest
 from megatron_snow.artifacts.publish import Building, work_folder
 
 State = Literal["done", "stale", "partial", "missing", "waiting"]
@@ -121,6 +121,8 @@ class Road:
                 raise SnowError(
                     f"{name} stands on {other}, which is {status.state} ({status.why}); run `snow {self.stages[other].arrow}` first, or `snow run` for all"
                 )
+        for other in stage.inputs:
+            check_sizes(self.folder(other), f"run `snow {self.stages[other].arrow}` again")
         building = self.building(stage).open()
         if not building.finished:
             building.counts = stage.run({other: self.folder(other) for other in stage.inputs}, building.work)
@@ -140,7 +142,9 @@ def _difference(manifest: Manifest, building: Building, stage: Stage) -> str:
         changed.append("seed")
     if manifest.arrow_version != stage.version:
         changed.append("the arrow's version")
-    return "changed: " + ", ".join(changed)
+    if manifest.arrow != stage.arrow:
+        return f"it is what the arrow {manifest.arrow} made, copied here"
+    return "changed: " + ", ".join(changed or ["its manifest, by hand: its key is not that of what it says"])
 
 
 def _changed_paths(old: Any, new: Any, prefix: str = "") -> list[str]:
