@@ -2,6 +2,7 @@
 
     bits/<set>[/<language>]   bits per byte of canonical solutions (a benchmark's) or of held-out files; lower is better
     validation/<tier>         training's validation loss at the end, nats a token: only comparable under one tokenizer; lower is better
+    validation/gap            that of held-out code less that of the high-quality tier: over-fitting to it (signatures/overfitting.py)
     pass@1/<set>              share of problems solved; left out where every run has 0
     annotator/auc             ROC-AUC of the annotator on repositories that it has not seen
 
@@ -56,9 +57,11 @@ def read_run(road: Road) -> RunMetrics:
     folder = road.folder(evaluation.name)
     _bits(found, folder)
     _passes(found, folder)
-    for tier, loss in _json(road.folder(training.name) / "summary.json")["validation"].items():
-        if loss is not None:
-            found.add(f"validation/{tier}", "", loss)
+    losses = {tier: loss for tier, loss in _json(road.folder(training.name) / "summary.json")["validation"].items() if loss is not None}
+    for tier, loss in losses.items():
+        found.add(f"validation/{tier}", "", loss)
+    if {"heldout", "high_quality"} <= losses.keys():
+        found.add("validation/gap", "", losses["heldout"] - losses["high_quality"])
     if "annotate" in road.stages:
         validation = _json(road.folder("annotate") / "summary.json").get("validation") or {}
         if validation.get("auc") is not None:
@@ -67,12 +70,16 @@ def read_run(road: Road) -> RunMetrics:
 
 
 def _bits(found: RunMetrics, folder: Path) -> None:
-    """Rows of bits.jsonl, and the numbers of results.json for what has no rows."""
-    for row in _rows(folder / "bits.jsonl"):
-        names = [f"bits/{row['set']}", f"bits/{row['set']}/{row['language']}"] if row.get("language") else [f"bits/{row['set']}"]
-        for name in names:
-            found.add(name, str(row["id"]), row["bits"], row["bytes"])
-    if not found.items:
+    """Rows of bits.jsonl by set, and by language where a set has several; the numbers of results.json where an older artefact has no rows."""
+    rows = list(_rows(folder / "bits.jsonl"))
+    languages: dict[str, set[str]] = {}
+    for row in rows:
+        languages.setdefault(row["set"], set()).add(row["language"])
+    for row in rows:
+        found.add(f"bits/{row['set']}", row["id"], row["bits"], row["bytes"])
+        if len(languages[row["set"]]) > 1:
+            found.add(f"bits/{row['set']}/{row['language']}", row["id"], row["bits"], row["bytes"])
+    if not rows:
         for path, value in _numbers(_json(folder / "results.json")["bits_per_byte"]):
             found.add("/".join(("bits", *path)).removesuffix("/all"), "", value)
 

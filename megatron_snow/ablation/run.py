@@ -95,15 +95,18 @@ def run_here(base: Recipe, units: Sequence[Unit], roads: Roads, before: Callable
 
 def run_shared(units: Sequence[Unit], roads: Roads) -> None:
     """Make the data arrows of all units, those that runs at once would wait for. Raises SnowError as ``run_here``."""
-    broken, seen = [], set()
+    broken: list[tuple[str, SnowError]] = []
+    tried: dict[str, SnowError | None] = {}
     for unit in units:
         road = roads.road(unit.recipe)
         for name, stage in road.stages.items():
-            if stage.arrow in _PER_ARM or stage.folder in seen:
+            if stage.arrow in _PER_ARM:
                 continue
-            seen.add(stage.folder)
-            if error := _make(unit, road, name):
-                broken.append((f"{unit.name} ({name})", error))
+            if stage.folder not in tried:
+                tried[stage.folder] = _make(unit, road, name)
+                if error := tried[stage.folder]:
+                    broken.append((f"{unit.name} ({name})", error))
+            if tried[stage.folder]:
                 break
     _complain(broken)
 

@@ -41,7 +41,9 @@ def ablate(
     from megatron_snow.ablation.arms import open_study
     from megatron_snow.ablation.plan import render
     from megatron_snow.ablation.store import Roads
+    from megatron_snow.cli.commands import refuse_many_processes
 
+    refuse_many_processes()
     opened = open_study(study, scale, overrides or [])
     units = opened.chosen(only or [], _numbers(seeds))
     if task is not None:

@@ -56,7 +56,7 @@ def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path
     from megatron_snow.recipe.drive import drive, follow, open_road
 
     if arrow != "train":
-        _refuse_many_processes()
+        refuse_many_processes()
     recipe, road = open_road(recipe_path, overrides or [], out, crew)
     names = [stage.name for stage in road.stages.values() if stage.arrow == arrow and phase in (None, stage.phase)]
     if not names and arrow == "base":
@@ -93,7 +93,7 @@ def _joined(action: Callable[[Crew | None], None], listen: bool) -> None:
     attend(numbers, action, listen)
 
 
-def _refuse_many_processes() -> None:
+def refuse_many_processes() -> None:
     """Only training is for several processes: elsewhere each would want the output folder's lock. Raises SnowError there."""
     from megatron_snow.training.worker import numbers_from_environment
 

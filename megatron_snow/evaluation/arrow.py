@@ -14,13 +14,14 @@ from megatron_snow.evaluation.settings import EvaluateSettings
 
 if TYPE_CHECKING:
     from megatron_snow.evaluation.language_model import LanguageModel
+    from megatron_snow.evaluation.likelihood import Scored
 
 
 def evaluate(settings: EvaluateSettings, seed: int, model: Path, corpus: Path, work: Path) -> dict[str, Any]:
     """Measure the Hugging Face ``model`` folder on ``corpus``/heldout and on HumanEval; returns the counts.
 
-    Writes ``work``/humaneval.jsonl (a row for each problem, see ``humaneval.Verdict``) and ``work``/results.json, which is
-    the report's summary too::
+    Writes ``work``/humaneval.jsonl (a row for each problem, see ``humaneval.Verdict``), ``work``/bits.jsonl (a row for each scored text, see
+    ``likelihood.Scored``: what paired comparisons of models draw from) and ``work``/results.json, which is the report's summary too::
 
         {"bits_per_byte": {"heldout": {"all": x, "Python": y, ...}, "humaneval_solutions": z},
          "humaneval": {"pass_at_1": share, "passed": n, "problems": n, "reasons": {reason: n}},
@@ -36,7 +37,9 @@ def evaluate(settings: EvaluateSettings, seed: int, model: Path, corpus: Path, w
     from megatron_snow.evaluation.language_model import load  # torch and transformers: seconds that plan and --help should not pay
 
     lm = load(model, settings.dtype)
-    bits = _bits_per_byte(settings, lm, groups, problems)
+    rows = _scored(settings, lm, groups, problems)
+    write_atomically(work / "bits.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    bits = _bits_per_byte(rows)
     humaneval = _humaneval(settings, lm, problems, work / "humaneval.jsonl")
     sizes = {language: sum(len(text.encode()) for text in texts) for language, texts in groups.items()}
     measured = {"heldout_bytes": sizes, "heldout_documents": {language: len(texts) for language, texts in groups.items()}, "dtype": settings.dtype}
@@ -45,15 +48,20 @@ def evaluate(settings: EvaluateSettings, seed: int, model: Path, corpus: Path, w
     return {**humaneval, "bits_per_byte": bits["heldout"]["all"], "bits_per_byte_solutions": bits["humaneval_solutions"], "heldout_bytes": sum(sizes.values())}
 
 
-def _bits_per_byte(settings: EvaluateSettings, lm: LanguageModel, groups: dict[str, list[str]], problems: list) -> dict[str, Any]:
+def _scored(settings: EvaluateSettings, lm: LanguageModel, groups: dict[str, list[str]], problems: list) -> list[Scored]:
     from megatron_snow.evaluation.humaneval import prompt, solution
-    from megatron_snow.evaluation.likelihood import bits_per_byte, continuation_bits_per_byte
+    from megatron_snow.evaluation.likelihood import continuation_rows, heldout_rows
 
-    pairs = [(prompt(problem), solution(problem)) for problem in problems]
-    return {
-        "heldout": bits_per_byte(lm, groups, settings.overlap, settings.batch_tokens),
-        "humaneval_solutions": continuation_bits_per_byte(lm, pairs, settings.overlap, settings.batch_tokens),
-    }
+    solutions = [(problem.task_id, "Python", prompt(problem), solution(problem)) for problem in problems]
+    rows = heldout_rows(lm, groups, settings.overlap, settings.batch_tokens)
+    return [*rows, *continuation_rows(lm, "HumanEval", solutions, settings.overlap, settings.batch_tokens)]
+
+
+def _bits_per_byte(rows: list[Scored]) -> dict[str, Any]:
+    from megatron_snow.evaluation.likelihood import by_language, per_byte
+
+    heldout, solutions = ([row for row in rows if (row["set"] == "heldout") is held] for held in (True, False))
+    return {"heldout": by_language(heldout), "humaneval_solutions": per_byte(solutions)}
 
 
 def _humaneval(settings: EvaluateSettings, lm: LanguageModel, problems: list, journal: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -84,22 +85,46 @@ def bits(lm: LanguageModel, texts: Sequence[tuple[list[int], int]], overlap: flo
     return sums
 
 
-def bits_per_byte(lm: LanguageModel, groups: dict[str, list[str]], overlap: float, batch_tokens: int) -> dict[str, float]:
-    """Of each group of texts, and under ``all`` of their union: the mean over bytes, not over groups."""
-    names = [name for name, texts in groups.items() for _ in texts]
-    texts = [text for group in groups.values() for text in group]
-    sums = bits(lm, [([*lm.prefix, *ids], len(lm.prefix)) for ids in lm.encode(texts)], overlap, batch_tokens, "held-out text")
-    totals: dict[str, list[float]] = {"all": [0.0, 0]}
-    for name, text, amount in zip(names, texts, sums, strict=True):
-        for key in ("all", name):
-            total = totals.setdefault(key, [0.0, 0])
-            total[0] += amount
-            total[1] += len(text.encode())
-    return {name: amount / size for name, (amount, size) in totals.items()}
+class Scored(TypedDict):
+    """A row of bits.jsonl: what one text cost."""
+
+    set: str
+    """``heldout``, or the benchmark whose canonical solution it is: ``HumanEval``."""
+    language: str
+    id: str
+    """The problem's task id; of held-out files their place in the sample, which is the same for every model of a recipe."""
+    bits: float
+    bytes: int
 
 
-def continuation_bits_per_byte(lm: LanguageModel, pairs: Sequence[tuple[str, str]], overlap: float, batch_tokens: int) -> float:
-    """Of the second texts, each given the first: sum of bits / sum of bytes. The two are tokenized apart, as in generation."""
-    prompts, answers = lm.encode([first for first, _ in pairs]), lm.encode([second for _, second in pairs])
+def heldout_rows(lm: LanguageModel, groups: dict[str, list[str]], overlap: float, batch_tokens: int) -> list[Scored]:
+    """What each held-out text cost, by language."""
+    named = [(name, f"{name}/{place}", text) for name, texts in groups.items() for place, text in enumerate(texts)]
+    encoded = [([*lm.prefix, *ids], len(lm.prefix)) for ids in lm.encode([text for *_, text in named])]
+    sums = bits(lm, encoded, overlap, batch_tokens, "held-out text")
+    return [
+        Scored(set="heldout", language=language, id=place, bits=amount, bytes=len(text.encode()))
+        for (language, place, text), amount in zip(named, sums, strict=True)
+    ]
+
+
+def continuation_rows(lm: LanguageModel, benchmark: str, items: Sequence[tuple[str, str, str, str]], overlap: float, batch_tokens: int) -> list[Scored]:
+    """What each answer cost, given its prompt; ``items``: id, language, prompt, answer. The two are tokenized apart, as in generation."""
+    prompts, answers = lm.encode([item[2] for item in items]), lm.encode([item[3] for item in items])
     texts = [([*lm.prefix, *prompt, *answer], len(lm.prefix) + len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)]
-    return sum(bits(lm, texts, overlap, batch_tokens, "canonical solutions")) / sum(len(answer.encode()) for _, answer in pairs)
+    sums = bits(lm, texts, overlap, batch_tokens, "canonical solutions")
+    return [
+        Scored(set=benchmark, language=language, id=name, bits=amount, bytes=len(answer.encode()))
+        for (name, language, _, answer), amount in zip(items, sums, strict=True)
+    ]
+
+
+def per_byte(rows: Sequence[Scored]) -> float:
+    """Bits per byte of some rows: the mean over bytes, not over texts."""
+    return sum(row["bits"] for row in rows) / sum(row["bytes"] for row in rows)
+
+
+def by_language(rows: Sequence[Scored]) -> dict[str, float]:
+    """Bits per byte of all rows (``all``) and of each language."""
+    languages = dict.fromkeys(row["language"] for row in rows)
+    return {"all": per_byte(rows), **{language: per_byte([row for row in rows if row["language"] == language]) for language in languages}}

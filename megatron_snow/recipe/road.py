@@ -174,7 +174,7 @@ def _evaluate(recipe: Recipe, phase: str) -> Stage:
 
     settings = recipe.evaluate.identity()
     needs, budget = (model, "corpus"), _share(recipe, "evaluate")
-    return Stage(f"evaluate {phase}", "evaluate", f"8-evaluate/{phase}", 1, settings, run, needs, phase=phase, external=external, budget=budget)
+    return Stage(f"evaluate {phase}", "evaluate", f"8-evaluate/{phase}", 2, settings, run, needs, phase=phase, external=external, budget=budget)
 
 
 def _report(recipe: Recipe, stages: list[Stage]) -> Stage:

@@ -137,11 +137,11 @@ def test_an_arm_more_leaves_what_is_there(study, tmp_path):
 
 def test_a_damaged_result_is_named(study, tmp_path):
     file, out, _, _ = study
-    path = (out / "arms" / "alpha" / "seed-1" / "8-evaluate" / "general" / "results.json").resolve()
+    path = (out / "arms" / "alpha" / "seed-1" / "8-evaluate" / "general" / "bits.jsonl").resolve()
     whole = path.read_text()
     path.write_text(whole[:40])
     try:
-        with pytest.raises(SnowError, match=r"results\.json cannot be read .* run again"):
+        with pytest.raises(SnowError, match=r"bits\.jsonl, line 1 is damaged .* run again"):
             write_results(open_study(file), Roads(out))
     finally:
         path.write_text(whole)

@@ -33,13 +33,18 @@ def test_results(model: Path, corpus: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "humaneval.jsonl").read_text().splitlines()]
     assert [row["task_id"] for row in rows] == [f"HumanEval/{n}" for n in range(6)]
     assert rows[0].keys() == {"task_id", "completion", "finish", "passed", "reason"}
+    texts = [json.loads(line) for line in (tmp_path / "bits.jsonl").read_text().splitlines()]
+    assert sum(row["bytes"] for row in texts if row["language"] == "Python" and row["set"] == "heldout") == sizes["Python"]
+    solutions = [row for row in texts if row["set"] == "HumanEval"]
+    assert [row["id"] for row in solutions] == [f"HumanEval/{n}" for n in range(6)]
+    assert sum(row["bits"] for row in solutions) / sum(row["bytes"] for row in solutions) == pytest.approx(bits["humaneval_solutions"])
 
 
 def test_the_same_again_gives_the_same_bytes(model: Path, corpus: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         evaluate(SETTINGS, 1, model, corpus, tmp_path / name)
-    for file in ("results.json", "humaneval.jsonl"):
+    for file in ("results.json", "humaneval.jsonl", "bits.jsonl"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from megatron_snow.evaluation.language_model import LanguageModel, load
-from megatron_snow.evaluation.likelihood import batches, bits_per_byte, continuation_bits_per_byte, windows
+from megatron_snow.evaluation.likelihood import batches, by_language, continuation_rows, heldout_rows, per_byte, windows
 from tests.evaluation.conftest import POSITIONS
 
 
@@ -28,7 +28,7 @@ def plain_bits(lm: LanguageModel, ids: list[int], first: int, stride: int) -> fl
 
 def test_whole_texts_match_the_models_own_loss(lm: LanguageModel) -> None:
     texts = ["def add(a, b):\n    return a + b\n", "é = 'naïve'\n", "x"]
-    measured = bits_per_byte(lm, {"Python": texts}, overlap=0.5, batch_tokens=64)
+    measured = by_language(heldout_rows(lm, {"Python": texts}, overlap=0.5, batch_tokens=64))
     total = 0.0
     for ids in lm.encode(texts):
         whole = torch.tensor([[*lm.prefix, *ids]])
@@ -44,7 +44,7 @@ def test_whole_texts_match_the_models_own_loss(lm: LanguageModel) -> None:
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
 def test_long_texts_match_a_pass_for_each_window(lm: LanguageModel, overlap: float) -> None:
     texts = {"A": ["\n".join(f"value_{n} = {n} * {n}" for n in range(20))], "B": ["short\n", "for x in range(9):\n    print(x, x ** 2)\n" * 12]}
-    measured = bits_per_byte(lm, texts, overlap, batch_tokens=3 * POSITIONS)
+    measured = by_language(heldout_rows(lm, texts, overlap, batch_tokens=3 * POSITIONS))
     stride = POSITIONS - int(overlap * POSITIONS)
     bits, sizes = {}, {}
     for name, group in texts.items():
@@ -64,7 +64,9 @@ def test_continuations_are_scored_alone_and_after_their_prompt(lm: LanguageModel
         ids = [*lm.prefix, *first, *second]
         expected += plain_bits(lm, ids, len(ids) - len(second), POSITIONS // 2)
         size += len(answer.encode())
-    assert continuation_bits_per_byte(lm, pairs, 0.5, 256) == pytest.approx(expected / size, rel=1e-5)
+    rows = continuation_rows(lm, "HumanEval", [(str(place), "Python", *pair) for place, pair in enumerate(pairs)], 0.5, 256)
+    assert [(row["id"], row["bytes"]) for row in rows] == [(str(place), len(answer.encode())) for place, (_, answer) in enumerate(pairs)]
+    assert per_byte(rows) == pytest.approx(expected / size, rel=1e-5)
 
 
 @pytest.mark.parametrize(("length", "positions", "overlap", "first"), [(2, 4, 2, 1), (5, 4, 0, 1), (6, 4, 0, 1), (100, 7, 3, 1), (100, 7, 6, 42), (3, 7, 3, 2)])
