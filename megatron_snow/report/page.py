@@ -8,6 +8,7 @@ work. The same inputs give the same bytes; the page names no path of this machin
 from __future__ import annotations
 
 import importlib.resources
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from megatron_snow.report.inputs import open_artefacts
 from megatron_snow.report.numbers import count, decimal
 from megatron_snow.report.parts import Section, render, tiles
 from megatron_snow.report.road_view import RoadView
-from megatron_snow.report.sections import annotator, corpus, evaluation, provenance, road, synthetic, tiers, training, warnings
+from megatron_snow.report.sections import annotator, corpus, evaluation, provenance, road, signatures, synthetic, tiers, training, warnings
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 # In the order of the page and of its list of contents.
@@ -31,6 +32,7 @@ _SECTIONS = (
     annotator.section,
     synthetic.section,
     training.section,
+    signatures.section,
     evaluation.section,
     evaluation.completions,
     provenance.section,
@@ -38,7 +40,8 @@ _SECTIONS = (
 
 
 def build(inputs: Mapping[str, Path], recipe: dict[str, Any], work: Path) -> dict[str, Any]:
-    """Write ``work``/report.html, one self-contained page about the whole road; returns its counts (sections, bytes).
+    """Write ``work``/report.html, one self-contained page about the whole road, and ``work``/signatures.json, the failures it
+    looked for as numbers (``signatures.measure``); returns its counts (sections, bytes).
 
     Args:
         inputs: published folders by stage name (``corpus``, ..., ``train general``, ..., ``evaluate enhanced``), in road order. What
@@ -53,6 +56,7 @@ def build(inputs: Mapping[str, Path], recipe: dict[str, Any], work: Path) -> dic
     page = render_page(view)
     data = page.encode()
     write_atomically(work / "report.html", data)
+    write_atomically(work / "signatures.json", (json.dumps(view.signatures, indent=1, ensure_ascii=False) + "\n").encode(errors="replace"))
     return {"sections": len(_SECTIONS), "bytes": len(data)}
 
 

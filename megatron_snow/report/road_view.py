@@ -10,6 +10,7 @@ from typing import Any
 
 from megatron_snow.report.inputs import Artefact
 from megatron_snow.report.tiers import Profile, profile
+from megatron_snow.signatures import measure
 
 TIERS = {
     "standard": ("corpus", "standard"),
@@ -41,6 +42,12 @@ class RoadView:
         stage, folder = TIERS[name]
         found = self.artefacts[stage].folder / folder if stage in self.artefacts else None
         return found if found is not None and any(found.glob("*.jsonl.zst")) else None
+
+    @cached_property
+    def signatures(self) -> dict[str, Any]:
+        """What ``signatures.measure`` finds in the artefacts that hold their tiers."""
+        tiers = {"corpus": "standard", "annotate": "high_quality", "synthesize": "synthetic"}
+        return measure({name: one.folder for name, one in self.artefacts.items() if name not in tiers or self.tier(tiers[name])})
 
     @cached_property
     def profiles(self) -> dict[str, Profile]:

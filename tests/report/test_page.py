@@ -178,7 +178,8 @@ def test_curves_hold_every_phase_tier_and_language(page: _Page) -> None:
     expected = {"training loss, nats a token over tokens": 2 * phases, "learning rate over tokens": phases, "gradient norm before clipping over tokens": phases,
                 "tokens a second over tokens": phases, "validation loss by tier over tokens": 4, "share of files with at most so many lines, by tier": 4,
                 "held-out bits per byte by language over tokens": 4, "ROC curve, area 0.910": 2, "calibration of the annotator, mean error 0.034": 6,
-                "loss of the head by epoch": 2, "scores of all files": 1}  # fmt: skip
+                "loss of the head by epoch": 2, "loss on held-out code less loss on high-quality files over tokens": 1,
+                "scores of all files": 1}  # fmt: skip
     assert page.curves == expected
 
 
@@ -194,7 +195,19 @@ def test_the_page_names_no_path_of_this_machine(markup: str, road: dict[str, Pat
 def test_a_stage_that_is_not_there_is_said_to_be_missing(stage: str, road: dict[str, Path], tmp_path: Path) -> None:
     page = _Page(_build({name: folder for name, folder in road.items() if name != stage}, tmp_path))
     assert f"no '{stage}' stage" in " ".join(page.sections.values()) or stage == "tokenize"
-    assert set(page.sections) == {"warnings", "road", "corpus", "tiers", "annotator", "synthetic", "training", "evaluation", "completions", "settings"}
+    assert set(page.sections) == {
+        "warnings",
+        "road",
+        "corpus",
+        "tiers",
+        "annotator",
+        "synthetic",
+        "training",
+        "signatures",
+        "evaluation",
+        "completions",
+        "settings",
+    }
 
 
 def test_an_empty_road_is_a_page_that_says_what_is_missing(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import pytest
 from megatron_snow.checkpoint.store import FORMAT, Description, begin, publish
 from megatron_snow.model.settings import ModelSettings
 from megatron_snow.parallel.settings import Layout
+from megatron_snow.report import build
 from megatron_snow.report.inputs import open_artefacts
 from megatron_snow.report.road_view import RoadView
 from megatron_snow.report.sections import evaluation as evaluated
-from megatron_snow.report.sections import provenance, road, synthetic, tiers, training, warnings
+from megatron_snow.report.sections import provenance, road, signatures, synthetic, tiers, training, warnings
+from megatron_snow.signatures import measure
 from tests.report.small_road import RECIPE, STEPS, documents, results, small_road
 from tests.report.small_road import publish as artefact
 
@@ -80,17 +82,30 @@ def test_copied_files_and_held_out_lines_in_the_standard_tier(folders: dict[str,
     assert kinds[-1][0] == "held-out code" and kinds[-1][1].startswith("100 % of the lines")
 
 
-def test_a_synthetic_tier_unlike_the_selected_files(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_synthetic_tier_that_comments_unlike_the_selected_files(folders: dict[str, Path], tmp_path: Path) -> None:
     assert synthetic.alerts(_view(folders)) == []
-    rows = [{**row, "text": "print(1)\n" * 200} for row in documents("synthetic", 3)]
+    rows = [{**row, "language": "Python", "text": "# nothing but comments\n" * 20 + "x = 1\n"} for row in documents("synthetic", 3)]
     folders["synthesize"] = artefact(tmp_path / "long", "synthesize", {}, {"synthetic": rows})
-    assert "The synthetic tier's median lines a file is 200" in str(synthetic.alerts(_view(folders))[-1].text)
+    (alert,) = synthetic.alerts(_view(folders))
+    assert re.match(r"Comments are 94 % of the synthetic tier's text and \d+(\.\d)? % of the selected files'", str(alert.text))
+
+
+def test_the_alarms_of_signatures_are_warnings_and_the_numbers_are_written_beside_the_page(folders: dict[str, Path], tmp_path: Path) -> None:
+    path = folders["train enhanced"] / "validation.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"loss": row["loss"] + (2 if row["tier"] == "heldout" else 0)}) + "\n" for row in rows))
+    found = signatures.alerts(_view(folders))
+    assert any(alert.kind == "over-fitting" and "At the end of enhanced" in str(alert.text) for alert in found)
+    build(folders, RECIPE, tmp_path)
+    assert json.loads((tmp_path / "signatures.json").read_text()) == json.loads(json.dumps(measure(folders)))
+    text = "".join(str(child) for child in signatures.section(_view(folders)).body)
+    assert "gap, nats a token" in text and "divergence of tiers from the standard tier" in text and "Largest repositories" in text
 
 
 def test_the_section_has_them_all_or_says_that_there_are_none(folders: dict[str, Path]) -> None:
     found = warnings.section(_view(folders))
-    count = len(evaluated.alerts(_view(folders)))
-    assert str(found.lead).startswith(f"{count} things to know") and count == 2
+    count, alarms = len(evaluated.alerts(_view(folders))), len(signatures.alerts(_view(folders)))
+    assert str(found.lead).startswith(f"{count + alarms} things to know") and count == 2
     assert re.findall(r"<b>forgetting</b>", "".join(str(child) for child in found.body)) == ["<b>forgetting</b>"] * count
     nothing = warnings.section(RoadView({}, RECIPE))
     assert str(nothing.lead).startswith("Nothing was found")

@@ -36,23 +36,16 @@ def section(road: RoadView) -> Section:
 
 
 def alerts(road: RoadView) -> list[Alert]:
-    """A synthetic tier that is unlike the files it was to be like."""
+    """A synthetic tier that comments unlike the files it was to be like; ``signatures`` compares the rest."""
     found: list[Alert] = []
     written, chosen = road.profiles.get("synthetic"), road.profiles.get("high_quality")
     if written is None or chosen is None or not written.files or not chosen.files:
         return found
-    for what, mine, theirs in (
-        ("share of comments", written.comment_share, chosen.comment_share),
-        ("median lines a file", written.median_lines, chosen.median_lines),
-    ):
-        if mine and theirs and not 1 / _UNLIKE < mine / theirs < _UNLIKE:
-            text = f"The synthetic tier's {what} is {_number(mine)}, the selected files' {_number(theirs)}."
-            found.append(Alert("synthetic bias", text, "tiers", "lengths, comments and repetition of the tiers."))
+    mine, theirs = written.comment_share, chosen.comment_share
+    if mine and theirs and not 1 / _UNLIKE < mine / theirs < _UNLIKE:
+        text = f"Comments are {share(mine, 1)} of the synthetic tier's text and {share(theirs, 1)} of the selected files'."
+        found.append(Alert("synthetic bias", text, "tiers", "comments and repetition of the tiers."))
     return found
-
-
-def _number(value: float) -> str:
-    return share(value, 1) if value < 1 else f"{value:,.0f}"
 
 
 def _lead(found: Synthesis) -> str:

@@ -7,7 +7,6 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from megatron_snow.artifacts.units import format_bytes, format_seconds
 from megatron_snow.checkpoint.store import latest, read_description
@@ -23,8 +22,6 @@ from megatron_snow.report.summaries import TrainSummary, ValidationRow
 TIER_COLOURS = {"heldout": 2, "standard": 1, "high_quality": 3, "synthetic": 4}
 _WINDOW = 50  # a phase's steps over this many are averaged for the bold line (ours)
 _BYTES_A_GIB = 2**30
-HELDOUT = "heldout"
-_MARGIN = 0.02  # nats a token, as ``training.watch_settings`` has it for shorter stretches
 
 
 @dataclass(frozen=True)
@@ -64,35 +61,12 @@ def section(road: RoadView) -> Section:
 def alerts(road: RoadView) -> list[Alert]:
     """What the trainer itself found its numbers to be a symptom of."""
     found = []
-    before: dict[str, float] = {}
     for phase, one in _read(road).items():
-        told = one.summary.warnings if one.summary else ()
-        for text in told:
+        for text in one.summary.warnings if one.summary else ():
             kind, _, message = text.partition(": ")
             evidence = "the curves of validation loss by tier." if kind.startswith("over") else "the table's passes over each tier."
             found.append(Alert(kind, f"Phase {phase}: {message or text}.", "training", evidence))
-        after = {row.tier: row.loss for row in one.validation if row.loss is not None}  # the last of each tier
-        if not any(text.startswith("over-fitting") for text in told):
-            found += _fitted_to_its_tier(phase, road.recipe.get("train", {}).get("phases", {}).get(phase, {}), before, after)
-        before = after
     return found
-
-
-def _fitted_to_its_tier(phase: str, settings: Mapping[str, Any], before: Mapping[str, float], after: Mapping[str, float]) -> list[Alert]:
-    """A whole phase that made its own tier cheaper and code it never saw dearer: the trainer looks for shorter stretches only."""
-    if HELDOUT not in before.keys() & after.keys() or after[HELDOUT] - before[HELDOUT] < _MARGIN:
-        return []
-    own = [tier for tier in (settings.get("blend") or {}) if tier in before and tier in after and before[tier] - after[tier] >= _MARGIN]
-    return [
-        Alert(
-            "over-fitting",
-            f"Phase {phase}: the validation loss of {words(tier)} fell from {before[tier]:.3f} to {after[tier]:.3f}, that of heldout rose from "
-            f"{before[HELDOUT]:.3f} to {after[HELDOUT]:.3f}.",
-            "training",
-            "the curves of validation loss by tier.",
-        )
-        for tier in own
-    ]
 
 
 def tokens_by_phase(road: RoadView) -> dict[str, int]:

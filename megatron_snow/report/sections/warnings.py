@@ -6,13 +6,13 @@ from megatron_snow.report.html import Child, tag
 from megatron_snow.report.numbers import of
 from megatron_snow.report.parts import Section
 from megatron_snow.report.road_view import RoadView
-from megatron_snow.report.sections import annotator, evaluation, provenance, road, synthetic, tiers, training
+from megatron_snow.report.sections import annotator, evaluation, provenance, road, signatures, synthetic, tiers, training
 
-_SOURCES = (training.alerts, tiers.alerts, synthetic.alerts, annotator.alerts, evaluation.alerts, road.alerts, provenance.alerts)
+_SOURCES = (training.alerts, signatures.alerts, tiers.alerts, synthetic.alerts, annotator.alerts, evaluation.alerts, road.alerts, provenance.alerts)
 _CHECKED = (
-    "over-fitting to a tier and repetition beyond the recipe's warn_epochs (train), repeated and alike files in a tier, a synthetic tier unlike the "
-    "selected files or unlike the recipe's mix, an annotator no better than chance, code that costs more bits after a later phase, "
-    "arrows over their budget, artefacts made from other inputs than the ones shown"
+    "over-fitting to a tier, repetition beyond the recipe's warn_epochs, a synthetic tier unlike the standard one, little diversity, copied files in a "
+    "tier, held-out lines in the standard tier, an annotator no better than chance, code that costs more bits after a later phase, arrows over their "
+    "budget, artefacts made from other inputs than the ones shown"
 )
 
 
