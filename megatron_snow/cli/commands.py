@@ -18,6 +18,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import exclusive
 from megatron_snow.cli.ablate import ablate
 from megatron_snow.cli.output import choose_form, report_error
+from megatron_snow.cli.validate_annotator import validate_annotator
 
 if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
     from megatron_snow.recipe.settings import Recipe
@@ -233,6 +234,7 @@ def _run(recipe: Path, overrides: list[str] | None, out: Path | None, crew: Crew
 
 
 app.command()(ablate)
+app.command()(validate_annotator)
 
 
 @app.command()

@@ -71,7 +71,7 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
     survey = take_survey(settings, seed, standard)
     encoder, folder, tuned = _tuned(encoder, settings, seed, standard, survey, work)
     with EncoderCrew(settings, encoder, folder) as crew:
-        total = sum(map(len, survey.positives)) + len(survey.negatives) + len(survey.pool) + (settings.labels.count if settings.labels else 0)
+        total = survey.labelled(settings)
         labelled = embed_labelled(crew, read_labelled(settings, seed, standard, survey), total, parts)
         heads, labels, trained = train_annotator(labelled, settings, seed)
         heads.save(work / "head.safetensors", {"encoder": settings.encoder, "pooling": encoder.pooling, "section": settings.section})

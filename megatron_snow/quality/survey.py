@@ -62,6 +62,10 @@ class Survey:
     """Document ids to look for hard negatives among; neither positive nor negative."""
     sample: Sample
 
+    def labelled(self, settings: AnnotateSettings) -> int:
+        """Files that ``labelled.read_labelled`` gives, as far as is known before it reads them."""
+        return sum(map(len, self.positives)) + len(self.negatives) + len(self.pool) + (settings.labels.count if settings.labels else 0)
+
 
 def _qualifies(document: Document, source: PositiveSource, scored: frozenset[str]) -> bool:
     match source:
