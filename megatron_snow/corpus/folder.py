@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import zstandard
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.corpus.settings import FolderSource
+from megatron_snow.corpus.streams import ZstdStream
 
 COLUMNS = {  # The Stack v1 (max_stars_repo_*), The Stack v2, StarCoderData and plain names, in this order of preference
     "text": ("content", "text"),
@@ -62,19 +64,36 @@ def folder_files(source: FolderSource) -> list[Path]:
     return files
 
 
-def check_columns(source: FolderSource, file: Path) -> None:
-    """Raises SnowError where a file cannot be read at all or lacks a column that is needed."""
+def check_columns(source: FolderSource, file: Path) -> bool:
+    """Whether a file holds rows: an empty shard holds none, and is passed over.
+
+    Raises SnowError where the file cannot be read at all or lacks a column that is needed.
+    """
     if file.name.endswith(".parquet"):
         names = set(_parquet(file).schema_arrow.names)
     else:
+        seen = False
+        names = set()
         try:
-            names = set(next((row for row in _json_rows(file, _FIRST_ROW) if isinstance(row, dict)), {}))
-        except (OSError, EOFError, zstandard.ZstdError) as error:
+            for row in _json_rows(file, _FIRST_ROW):
+                seen = True
+                if isinstance(row, dict):
+                    names = set(row)
+                    break
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
             raise SnowError(f"corpus source {source.name}: {file} cannot be read ({error}); remove or fetch it again") from error
+        if not seen:
+            return False
     for field in REQUIRED:
         if names.isdisjoint(COLUMNS[field]):
             found = ", ".join(sorted(names)) or "no row with columns"
+            if field == "text" and "blob_id" in names:
+                raise SnowError(
+                    f"corpus source {source.name}: {file} names its files by blob_id and does not hold them, as The Stack v2 is published; "
+                    "fetch the contents (Software Heritage has them by that id) and add them as a column 'content'"
+                )
             raise SnowError(f"corpus source {source.name}: {file} has no column for the {field} ({' or '.join(COLUMNS[field])}); it has {found}")
+    return True
 
 
 def row_groups(file: Path) -> list[tuple[int | None, int]]:
@@ -90,7 +109,7 @@ def read_rows(file: Path, group: int | None, max_bytes: int) -> Iterator[Row | B
     try:
         for raw in _parquet_rows(file, group) if group is not None else _json_rows(file, 8 * max_bytes + 2**16):
             yield raw if isinstance(raw, Broken) else _row(raw)
-    except (OSError, EOFError, zstandard.ZstdError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError, ValueError) as error:
         yield Broken("damaged file", f"{file}: {error}")
 
 
@@ -117,7 +136,7 @@ def _open(file: Path) -> IO[bytes] | gzip.GzipFile:
         return gzip.open(file, "rb")
     raw = file.open("rb")
     if file.name.endswith(".zst"):
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, closefd=True, read_across_frames=True), 2**20)
+        return io.BufferedReader(ZstdStream(raw), 2**20)
     return raw
 
 

@@ -6,6 +6,7 @@ enry is a Go library: it is imported where it is used, so that processes that ne
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -57,6 +58,32 @@ def detect(path: str, content: bytes) -> str:
     import enry
 
     return str(enry.get_language(path, content))
+
+
+# How a file begins that is something else than its name says, and the languages that begin so rightfully. Ours: where the extension has one
+# language linguist goes by it alone; what servers answer instead of a file, and documents saved under a source file's name, are what is met.
+_BEGINNINGS = (
+    (re.compile(r"(?i)<!doctype html|<html[\s>]"), {"HTML", "PHP", "Markdown", "XML", "Text", "JavaScript", "reStructuredText"}),
+    (re.compile(r"<\?xml[\s]"), {"XML", "HTML", "PHP", "SVG", "Text", "Markdown", "TeX"}),
+    (re.compile(r"\{\s*\"(?:cells|nbformat|metadata)\"\s*:"), {"JSON", "Jupyter Notebook", "Text", "Markdown", "YAML"}),
+    (re.compile(r"%PDF-\d|%!PS-Adobe|\{\\rtf\d"), {"TeX", "Text", "PostScript"}),
+    (re.compile(r"-----BEGIN [A-Z ]+-----"), {"Text", "Markdown"}),
+    (re.compile(r"diff --git a/|Index: \S+\n={60,}"), {"Text", "Diff", "Markdown"}),
+)
+
+
+_ANY_INTERPRETER = {"Shell", "JavaScript"}  # scripts of other languages begin as shell scripts that call their interpreter; node runs TypeScript too
+
+
+def holds_another(language: str, text: str) -> bool:
+    """Whether a file begins as no file of its language does: an error page named ``.py``, a PDF named ``.c``, another language's ``#!`` line."""
+    if text.startswith("#!"):
+        import enry
+
+        interpreted = enry.get_language_by_shebang(text[:200].encode(errors="replace"))
+        return bool(interpreted.safe and interpreted.language != language and interpreted.language not in _ANY_INTERPRETER)
+    head = text[:200].lstrip("\ufeff \t\r\n")
+    return any(beginning.match(head) and language not in rightful for beginning, rightful in _BEGINNINGS)
 
 
 def is_vendored(path: str) -> bool:

@@ -160,11 +160,10 @@ def _is_script(location: str) -> bool:
 
 def _folder(source: FolderSource, settings: CorpusSettings, seed: int) -> tuple[list[tuple[Item, int]], dict[str, Any]]:
     """Parts of a folder's files, with the sampled rows of each where the source is capped."""
-    files = folder_files(source)
-    for file in files:
-        check_columns(source, file)
+    every = folder_files(source)
+    files = [file for file in every if check_columns(source, file)]
     parts = [(file, group, size) for file in files for group, size in row_groups(file)]
-    counts: dict[str, Any] = {"files": len(files), "bytes on disk": sum(file.stat().st_size for file in files)}
+    counts: dict[str, Any] = {"files": len(every), "empty files": len(every) - len(files), "bytes on disk": sum(file.stat().st_size for file in files)}
     if source.max_bytes is None:
         return [(_rows_item(source.name, file, group, None), size) for file, group, size in parts], counts
     names = Names(settings.languages, settings.excluded_extensions)

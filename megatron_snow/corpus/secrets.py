@@ -3,7 +3,7 @@
 kingfisher (MongoDB's, Apache-2.0) scans with some 490 rules in one pass of Vectorscan; scanning never uses the network.
 Its rules are written for alarms that somebody looks at, so several ask for the service's name on the same line. A
 corpus is better off with a lost constant than with a live key: the forms below are so long or so peculiar that
-nothing else has them, and are taken without a name beside them (bench/secrets.py measures both).
+nothing else has them, and are taken without a name beside them (bench/redaction.py measures both).
 """
 
 from __future__ import annotations

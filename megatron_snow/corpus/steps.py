@@ -6,6 +6,7 @@ error as its reason: one file nobody foresaw must not cost the run (datatrove st
 
 from __future__ import annotations
 
+import os
 import traceback
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -76,9 +77,13 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
             self.funnel.drop(TAKEN_DOWN, item["hint"], identifier)
             return
         try:
-            content = Path(item["location"]).read_bytes()
+            size = os.stat(item["location"]).st_size
+            content = Path(item["location"]).read_bytes() if size <= self.max_bytes else b""
         except OSError as error:
             self.funnel.drop("unreadable", item["hint"], identifier, str(error))
+            return
+        if size > self.max_bytes:
+            self.funnel.drop("too large", item["hint"], identifier, f"{size} bytes")
             return
         yield from self._document(identifier, content, metadata, item["hint"])
 
@@ -181,7 +186,9 @@ class LanguageStep(JudgeStep):
             return "other language"
         if self.settings.rules.drop_vendored and language.is_vendored(path):
             return "vendored"
-        return "generated" if language.is_generated(path, content) else None
+        if language.is_generated(path, content):
+            return "generated"
+        return "holds another language" if language.holds_another(document.metadata["language"], document.text) else None
 
 
 class LicenseStep(JudgeStep):

@@ -17,7 +17,7 @@ from tests.corpus.planted import KINDS, planted
 
 
 def test_planted_credentials_are_not_left() -> None:
-    """bench/secrets.py measures with more; the goal is 95 %."""
+    """bench/redaction.py measures with more; the goal is 95 %."""
     redactor = Redactor(RedactionSettings())
     found: Counter[str] = Counter()
     every = planted(2, seed=20)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sysconfig
+from html.parser import HTMLParser
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +69,39 @@ def test_literal_lines() -> None:
     assert literal_lines("x = {\n    'a': 1,\n\n    2: b,\n}\n") == (4, 0.75)
     assert literal_lines("  \n\t\n") == (0, 0.0)
     assert literal_lines("return 1\nbreak\nraise x\n") == (3, 0.0)
+
+
+def test_what_is_never_closed_takes_no_more_than_its_length() -> None:
+    """Ten megabytes each; a parser that looks back for every one of them would take hours."""
+    for piece in ("<!--", "<a ", "</a", "<!", "<?", "<script>", "<head>", "<title "):
+        assert visible_text("seen" + piece * (10_000_000 // len(piece))) == "seen"
+    assert visible_text("1 < 2 <> 3 &lt; 4 <3") == "1 < 2 <> 3 < 4 <3"
+    assert visible_text("<title>no</title>a<SCRIPT>if (a<b) {'</div>'}</SCRIPT >b<template>no</template>c<!-->d-->e") == "abcd-->e"
+
+
+class Reader(HTMLParser):
+    """The standard library's parser, as an independent reader."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.hidden, self.parts = 0, []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.hidden = 0 if tag == "body" else self.hidden + (tag in {"script", "style", "head", "title", "template", "noscript"})
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag in {"script", "style", "head", "title", "template", "noscript"} and self.hidden > 0
+
+    def handle_data(self, data: str) -> None:
+        self.parts += [data] * (not self.hidden)
+
+
+def test_installed_pages_read_as_the_standard_librarys_parser_reads_them() -> None:
+    pages = [path for path in sorted(Path(sysconfig.get_path("purelib")).rglob("*.html")) if path.stat().st_size < 200_000][:40]
+    assert len(pages) >= 5
+    for page in pages:
+        text = page.read_text(errors="replace")
+        reader = Reader()
+        reader.feed(text)
+        reader.close()
+        assert visible_text(text) == " ".join("".join(reader.parts).split()), page

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Recall on planted credentials of the twenty commonest kinds, false hits on installed code, and speed, of what keeps secrets out of the tiers.
 
-    python bench/secrets.py [--each 10] [--seed 1] [--files 20000] [--kingfisher]
+    python bench/redaction.py [--each 10] [--seed 1] [--files 20000] [--kingfisher]
 
 Credentials are made up, valid in form (tests/corpus/planted.py and the list it reads, which was written before any detector was tried). Found
 is what is gone from the redacted text. --kingfisher measures its rules alone, beside. Clean code is the standard library and the installed
