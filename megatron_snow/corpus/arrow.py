@@ -73,6 +73,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     Writes ``standard/*.jsonl.zst`` and ``heldout/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language and
     repository, files of a repository in seeded random order), ``dropped.jsonl.zst`` (every drop by name, ``corpus.dropped``) and
     ``samples.jsonl`` (of what was dropped and kept, ``corpus.samples``),
+    ``signals.parquet`` (what the rules measured of every file they saw, ``corpus.signal_table``),
     ``summary.json``: ``in``, ``kept``, ``drops`` (reason -> language -> count), ``examples`` (reason -> id and snippet),
     ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
@@ -82,6 +83,9 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
     """
     from megatron_snow.corpus.decontamination import Detector, items
+    from megatron_snow.corpus.signal_table import NAME as TABLE
+    from megatron_snow.corpus.signal_table import SUFFIX as SIGNALS
+    from megatron_snow.corpus.signal_table import join_tables
 
     summary_file = work / _SUMMARY
     stages = work / "stages"
@@ -94,6 +98,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
         funnel = _filter(settings, detector, listing, stages)
         summary = _finish(settings, seed, work, listing, funnel)
         funnel.samples.write(work / SAMPLES)
+        join_tables([stages / "spool" / f"{task:05d}{SIGNALS}" for task in range(listing["tasks"])], work / TABLE)
         summary["decontamination"] = {"sought": len(detector.items), "ignored": [f"{item.problem} {item.what}" for item in detector.ignored]} | summary[
             "decontamination"
         ]
@@ -119,7 +124,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
         LanguageStep(settings, shared),
         LicenseStep(settings, shared),
         NotebookStep(settings, shared),
-        RulesStep(settings, shared),
+        RulesStep(settings, spool, shared),
         DecontaminationStep(settings, detector, shared),
         RedactionStep(settings, redactor, shared),
         SpoolStep(spool, settings, shared),

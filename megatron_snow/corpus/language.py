@@ -16,6 +16,10 @@ from megatron_snow.corpus.settings import MARKUP_LANGUAGES, PAPER_LANGUAGES
 _PYTHON_VENDORED = {"_vendor", "_vendored", "vendored"}  # ours: pip, setuptools and openai carry older copies of other distributions there
 
 
+# Linguist's heuristics and classifier look at 50 kB; its editor settings at the last lines too. enry takes 7 s for one line of 9 MB.
+_CONSIDERED, _TAIL = 50 * 2**10, 2**10
+
+
 def check_languages(languages: Iterable[str]) -> None:
     """Raises SnowError on a name linguist does not know."""
     import enry
@@ -57,6 +61,8 @@ def detect(path: str, content: bytes) -> str:
     """Linguist's name for the language of a file, "" where it has none."""
     import enry
 
+    if len(content) > _CONSIDERED:
+        content = content[: _CONSIDERED - _TAIL] + b"\n" + content[-_TAIL:]
     return str(enry.get_language(path, content))
 
 

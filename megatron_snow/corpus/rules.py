@@ -1,6 +1,7 @@
 """The filters: rules 1 to 5 below are StarCoder2's (arXiv 2402.19173, section 2.1), which the paper leans on; one is ours.
 
-Each rule is a pure function that says whether a file breaks it; ``broken_rule`` asks them in order and names the first.
+Each rule is a pure function of what was measured (``signals``) that says whether a file breaks it; ``broken_rule`` asks them in
+order and names the first. What was measured is kept as columns (``signal_table``), so that a threshold can be judged without a new run.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from megatron_snow.corpus.settings import MARKUP_LANGUAGES, RuleSettings
-from megatron_snow.corpus.signals import Encoded, Lines, alphabetic_fraction, encoded, lines, literal_lines, says_generated, visible_text
+from megatron_snow.corpus.signals import Encoded, Lines, Signals, alphabetic_fraction, encoded, lines, literal_lines, says_generated, visible_text
 
 LONG_LINE_LANGUAGES = {"HTML", "JSON", "Markdown", "Roff", "Roff Manpage", "SMT", "TeX", "Text", "XML"}  # StarCoder2, long line filters
 ALPHANUMERIC_LANGUAGES = {"Motorola 68K Assembly", "WebAssembly"}  # StarCoder2, alpha filter
@@ -28,14 +29,14 @@ def long_lines(measured: Lines, language: str, rules: RuleSettings) -> bool:
     return measured.mean > rules.max_mean_line or measured.longest > rules.max_line
 
 
-def says_it_is_generated(text: str, rules: RuleSettings) -> bool:
+def says_it_is_generated(generated: bool) -> bool:
     """Rule 2: the first lines say so. (Linguist's own rule is ``language.is_generated``.)"""
-    return says_generated(text, rules.generated_lines)
+    return generated
 
 
-def few_letters(text: str, language: str, rules: RuleSettings) -> bool:
+def few_letters(alphabetic: float, rules: RuleSettings) -> bool:
     """Rule 3: under a quarter of the characters is alphabetic; in two assembly languages digits count too."""
-    return alphabetic_fraction(text, digits=language in ALPHANUMERIC_LANGUAGES) < rules.min_alphabetic
+    return alphabetic < rules.min_alphabetic
 
 
 def encoded_data(measured: Encoded, rules: RuleSettings) -> bool:
@@ -48,20 +49,17 @@ def long_data_file(measured: Lines, language: str, rules: RuleSettings) -> bool:
     return language in DATA_LANGUAGES and measured.count > rules.max_data_lines
 
 
-def table_as_code(text: str, language: str, rules: RuleSettings) -> bool:
-    """Ours: code that is one long literal (code pages, translations, generated lists), which no rule of StarCoder2 catches."""
-    if language in MARKUP_LANGUAGES:
-        return False
-    count, share = literal_lines(text)
-    return count >= rules.table_lines and share > rules.max_literal_lines
+def table_as_code(count: int, share: float, language: str, rules: RuleSettings) -> bool:
+    """Ours: code that is one long literal (code pages, translations, generated lists), which no rule of StarCoder2 catches.
+
+    ``count``: lines that are not blank; ``share``: of them begin with a literal or a bracket.
+    """
+    return language not in MARKUP_LANGUAGES and count >= rules.table_lines and share > rules.max_literal_lines
 
 
-def little_visible_text(text: str, language: str, rules: RuleSettings) -> bool:
+def little_visible_text(visible: int, characters: int, language: str, rules: RuleSettings) -> bool:
     """Rule 5: HTML that shows its reader little."""
-    if language != "HTML":
-        return False
-    visible = len(visible_text(text))
-    return visible < rules.min_html_text or visible < rules.min_html_fraction * len(text)
+    return language == "HTML" and (visible < rules.min_html_text or visible < rules.min_html_fraction * characters)
 
 
 def text_of_no_interest(path: str, language: str) -> bool:
@@ -70,25 +68,39 @@ def text_of_no_interest(path: str, language: str) -> bool:
     return language == "Text" and "requirement" not in name.name and name.stem not in TEXT_STEMS
 
 
-def broken_rule(text: str, path: str, language: str, rules: RuleSettings) -> str | None:
+def measure(text: str, language: str, rules: RuleSettings) -> Signals:
+    """Everything the rules look at, of one file."""
+    table_lines, table_share = literal_lines(text)
+    return Signals(
+        characters=len(text),
+        lines=lines(text),
+        generated=says_generated(text, rules.generated_lines),
+        alphabetic=alphabetic_fraction(text, digits=language in ALPHANUMERIC_LANGUAGES),
+        encoded=encoded(text),
+        visible=len(visible_text(text)) if language == "HTML" else None,
+        table_lines=table_lines,
+        table_share=table_share,
+    )
+
+
+def broken_rule(measured: Signals, path: str, language: str, rules: RuleSettings) -> str | None:
     """The name of the first rule a file breaks, or None: what the funnel counts."""
-    measured = lines(text)
-    if too_many_lines(measured, rules):
+    if too_many_lines(measured.lines, rules):
         return "over max_lines"
-    if long_lines(measured, language, rules):
+    if long_lines(measured.lines, language, rules):
         return "long lines"
-    if says_it_is_generated(text, rules):
+    if says_it_is_generated(measured.generated):
         return "says it is generated"
-    if few_letters(text, language, rules):
+    if few_letters(measured.alphabetic, rules):
         return "few letters"
     if text_of_no_interest(path, language):
         return "text of no interest"
-    if long_data_file(measured, language, rules):
+    if long_data_file(measured.lines, language, rules):
         return "long data file"
-    if little_visible_text(text, language, rules):
+    if measured.visible is not None and little_visible_text(measured.visible, measured.characters, language, rules):
         return "little visible text"
-    if table_as_code(text, language, rules):
+    if table_as_code(measured.table_lines, measured.table_share, language, rules):
         return "table as code"
-    if encoded_data(encoded(text), rules):
+    if encoded_data(measured.encoded, rules):
         return "encoded data"
     return None

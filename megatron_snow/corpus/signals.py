@@ -117,3 +117,20 @@ def visible_text(html: str) -> str:
     else:
         parts.append(html[position:])
     return " ".join(unescape("".join(parts)).split())
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """All that the rules look at, of one file."""
+
+    characters: int
+    lines: Lines
+    generated: bool
+    alphabetic: float
+    encoded: Encoded
+    visible: int | None
+    """Characters a reader of the page sees; None for what is no HTML."""
+    table_lines: int
+    """Lines that are not blank."""
+    table_share: float
+    """Share of those that begin with a literal or a bracket."""

@@ -31,9 +31,11 @@ from megatron_snow.corpus.listing import FileItem, RowsItem, read_task
 from megatron_snow.corpus.notebooks import NotebookError, notebook_to_script
 from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.corpus.repositories import Found, Refused, read_archive, read_clone
-from megatron_snow.corpus.rules import broken_rule
+from megatron_snow.corpus.rules import broken_rule, measure
 from megatron_snow.corpus.settings import CorpusSettings
 from megatron_snow.corpus.shingles import band_keys
+from megatron_snow.corpus.signal_table import SUFFIX as SIGNALS
+from megatron_snow.corpus.signal_table import SignalTable
 from megatron_snow.corpus.spool import Entry, SpoolWriter, write_index
 from megatron_snow.corpus.takedown import REASON as TAKEN_DOWN
 
@@ -228,13 +230,29 @@ class NotebookStep(JudgeStep):
 
 
 class RulesStep(JudgeStep):
-    """StarCoder2's filters."""
+    """StarCoder2's filters. What they measured is written beside the task's other results, of what they drop too."""
 
     name = "rules"
 
+    def __init__(self, settings: CorpusSettings, folder: Path, funnel: Funnel) -> None:
+        """``folder``: where the task's ``.signals.parquet`` goes."""
+        super().__init__(settings, funnel)
+        self.folder = folder
+        self.table: SignalTable | None = None
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Judge every document; the columns appear whole once all are judged."""
+        with SignalTable(self.folder / f"{rank:05d}{SIGNALS}") as self.table:
+            yield from super().run(data, rank, world_size)
+
     def judge(self, document: Document) -> str | None:
         """The first rule the document breaks."""
-        return broken_rule(document.text, document.metadata["path"], document.metadata["language"], self.settings.rules)
+        language_, path = document.metadata["language"], document.metadata["path"]
+        measured = measure(document.text, language_, self.settings.rules)
+        reason = broken_rule(measured, path, language_, self.settings.rules)
+        if self.table is not None:
+            self.table.add(self.funnel.shown(document.id), language_, reason or "", measured)
+        return reason
 
 
 class DecontaminationStep(JudgeStep):

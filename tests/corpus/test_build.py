@@ -99,7 +99,7 @@ def test_every_planted_row_goes_for_its_reason(built: tuple[dict, Path]) -> None
     assert sum(summary["decontamination"]["found"].values()) == 2 and all("HumanEval/1 " in item for item in summary["decontamination"]["found"])
     assert summary["examples"]["exact duplicate"] == [{"id": "stack/owner/r3/copy.py", "snippet": "same as stack/owner/r4/m0.py"}]
     assert summary["examples"]["near duplicate"][0]["snippet"].startswith("near stack/owner/r6/m1.py\n")
-    assert sorted(p.name for p in work.iterdir()) == ["dropped.jsonl.zst", "heldout", "samples.jsonl", "standard", "summary.json"]
+    assert sorted(p.name for p in work.iterdir()) == ["dropped.jsonl.zst", "heldout", "samples.jsonl", "signals.parquet", "standard", "summary.json"]
 
 
 def test_samples_of_every_rule_and_of_what_is_kept(built: tuple[dict, Path]) -> None:
@@ -154,7 +154,7 @@ def test_the_result_does_not_depend_on_how_rows_are_dealt_into_files(built: tupl
     settings = CorpusSettings(sources=(write_rows(tmp_path / "rows", planted()[::-1], 1),), heldout_fraction=0.15, workers=1)
     build(settings, 1, tmp_path / "work")
     ours, theirs = hashes(tmp_path / "work"), hashes(work)
-    told = {"summary.json", "samples.jsonl", DROPPED}  # they name the rows that could not be read by their files
+    told = {"summary.json", "samples.jsonl", "signals.parquet", DROPPED}  # they name the rows that could not be read by their files
     assert {n: h for n, h in ours.items() if n not in told} == {n: h for n, h in theirs.items() if n not in told}
     assert Counter(r["reason"] for r in read_dropped(tmp_path / "work" / DROPPED)) == Counter(r["reason"] for r in read_dropped(work / DROPPED))
 
