@@ -93,10 +93,14 @@ def _synthesize(recipe: Recipe) -> Stage:
     def run(inputs: Inputs, work: Path) -> Counts:
         from megatron_snow.synthesis import synthesize
 
-        return synthesize(recipe.synthesize, recipe.seed, inputs["annotate"], inputs["tokenizer"], work, recipe.corpus.decontamination)
+        return synthesize(
+            recipe.synthesize, recipe.seed, inputs["annotate"], inputs["tokenizer"], work, recipe.corpus.decontamination,
+            redaction=recipe.corpus.redaction, encoder=recipe.annotate, standard=inputs["corpus"] / "standard",
+        )  # fmt: skip
 
-    settings = recipe.synthesize.identity() | {"decontamination": recipe.corpus.decontamination.identity()}
-    return Stage("synthesize", "synthesize", "4-synthesize", 2, settings, run, ("annotate", "tokenizer"), budget=recipe.budget.get("synthesize"))
+    corpus = {"decontamination": recipe.corpus.decontamination.identity(), "redaction": recipe.corpus.redaction.identity()}
+    settings, needs = recipe.synthesize.identity() | corpus, ("corpus", "annotate", "tokenizer")
+    return Stage("synthesize", "synthesize", "4-synthesize", 3, settings, run, needs, budget=recipe.budget.get("synthesize"))
 
 
 def _tokenize(recipe: Recipe) -> Stage:

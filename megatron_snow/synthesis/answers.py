@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 from megatron_snow.benchmarks.humaneval import load_humaneval
 from megatron_snow.corpus.decontamination import Detector, items
-from megatron_snow.corpus.settings import DecontaminationSettings
+from megatron_snow.corpus.redaction import Redactor
+from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
 from megatron_snow.synthesis.journal import REFUSED, Answer
 from megatron_snow.synthesis.syntax import LANGUAGES, PYTHON, error_in, language_of_fence
 
 REASONS = (
     "refused by the server", "not finished", "no code block", "no problem statement", "in another language", "too short", "does not parse",
-    "contaminated", "duplicate", "near-duplicate", "near-duplicate of a seed's file",
+    "contaminated", "duplicate", "near-duplicate", "near-duplicate of a seed's file", "fails its tests", "lint",
 )  # fmt: skip
-"""In the order in which they are looked for; an answer is counted under the first that applies."""
+"""In the order in which they are looked for; an answer is counted under the first that applies. "holds a secret" and the like come before
+"does not parse", where the recipe drops rather than redacts (``corpus.redaction``)."""
 
 _OPENING = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})[ \t]*(?P<word>[\w+#-]*)[^\n`]*\n", re.MULTILINE)
 _CLOSING = re.compile(r"^ {0,3}(`{3,})[ \t]*$", re.MULTILINE)
@@ -51,6 +53,7 @@ class Judge:
     """Everything but duplicates, which need the other answers."""
 
     detector: Detector
+    redactor: Redactor
     min_characters: int
 
     def judge(self, answer: Answer, language: str) -> Verdict:
@@ -61,25 +64,28 @@ class Judge:
         problem, code = parts
         if len("".join(code.split())) < self.min_characters:
             return Verdict("too short", detail=code)
-        text = with_problem(language, problem, code)
-        if (error := error_in(language, text)) is not None:
+        redacted = self.redactor.redact(with_problem(language, problem, code))
+        if redacted.reason is not None:
+            return Verdict(redacted.reason)
+        text = redacted.text
+        if (error := error_in(language, text)) is not None:  # a placeholder can stand where only a number may
             return Verdict("does not parse", detail=error)
         if (item := self.detector.find(text)) is not None:
             return Verdict("contaminated", detail=f"{item.problem} {item.what}")
         return Verdict("", text)
 
 
-def make_judge(decontamination: DecontaminationSettings, min_characters: int) -> Judge:
+def make_judge(decontamination: DecontaminationSettings, redaction: RedactionSettings, min_characters: int) -> Judge:
     """The judge of a recipe. Raises SnowError where its benchmarks cannot be read."""
     sought = items(load_humaneval(decontamination.humaneval))
-    return Judge(Detector(sought, decontamination.min_characters), min_characters)
+    return Judge(Detector(sought, decontamination.min_characters), Redactor(redaction), min_characters)
 
 
-def text_of(answer: Answer, language: str) -> str:
+def text_of(answer: Answer, language: str, redactor: Redactor) -> str:
     """The document of an answer that was judged good before."""
     parts = _parts(answer, language)
     assert not isinstance(parts, Verdict)
-    return with_problem(language, *parts)
+    return redactor.redact(with_problem(language, *parts)).text
 
 
 def _parts(answer: Answer, language: str) -> tuple[str, str] | Verdict:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.corpus.settings import DecontaminationSettings, NearDuplicateSettings
+from megatron_snow.corpus.settings import DecontaminationSettings, NearDuplicateSettings, RedactionSettings
 from megatron_snow.corpus.shingles import band_keys
 from megatron_snow.synthesis.answers import Judge, make_judge
 from megatron_snow.synthesis.journal import Answer
@@ -49,6 +49,7 @@ class Brief:
     tokenizer: Path
     """The tokenizer arrow's folder, which counts a document's tokens."""
     decontamination: DecontaminationSettings
+    redaction: RedactionSettings
     min_characters: int
     near_duplicates: NearDuplicateSettings | None
 
@@ -58,7 +59,7 @@ class Examiner:
 
     def __init__(self, brief: Brief) -> None:
         self._near = brief.near_duplicates
-        self._judge: Judge = make_judge(brief.decontamination, brief.min_characters)
+        self._judge: Judge = make_judge(brief.decontamination, brief.redaction, brief.min_characters)
         self._counter = counting_encoder(brief.tokenizer)
 
     def examine(self, answer: Answer, language: str) -> Judged:

@@ -16,7 +16,8 @@ class Questions:
     """The requests, in order; made as they are iterated."""
 
     seeds: tuple[Seed, ...]
-    prompt: Prompt
+    prompts: tuple[Prompt, ...]
+    """Each seed is given to one of them, by its hash."""
     sampling: Sampling
     seed: int
 
@@ -26,6 +27,11 @@ class Questions:
     def __iter__(self) -> Iterator[tuple[Seed, Request]]:
         sampling = asdict(self.sampling)
         for one in self.seeds:
-            messages = self.prompt.messages(one.language, one.text)
-            sampling_seed = int(digest([self.seed, one.document_id])[:8], 16) >> 1  # 31 bits: servers take a signed 32-bit number
+            drawn = digest([self.seed, one.document_id])
+            messages = self.prompt_of(one, drawn).messages(one.language, one.text)
+            sampling_seed = int(drawn[:8], 16) >> 1  # 31 bits: servers take a signed 32-bit number
             yield one, Request(digest([messages, sampling, sampling_seed])[:32], messages, sampling_seed)
+
+    def prompt_of(self, one: Seed, drawn: str | None = None) -> Prompt:
+        """The prompt that a seed is given to."""
+        return self.prompts[int((drawn or digest([self.seed, one.document_id]))[8:16], 16) % len(self.prompts)]

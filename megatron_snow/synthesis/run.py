@@ -11,12 +11,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from megatron_snow.artifacts.documents import Document
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import Progress, say, track
+from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.synthesis.answers import text_of
+from megatron_snow.synthesis.checks import PASSED, RAN, Program, kinds, lint, per_100_lines, run_programs
 from megatron_snow.synthesis.client import Patience, connect
 from megatron_snow.synthesis.journal import FAILED, Answer, Journal
 from megatron_snow.synthesis.judging import Brief, Judged, Judges
@@ -25,6 +28,8 @@ from megatron_snow.synthesis.repeats import exact_repeats, near_repeats
 from megatron_snow.synthesis.seeds import Seed
 from megatron_snow.synthesis.server import local_server
 from megatron_snow.synthesis.settings import EndpointSettings, SynthesizeSettings
+from megatron_snow.synthesis.spread import summary
+from megatron_snow.synthesis.syntax import LANGUAGES, PYTHON
 from megatron_snow.synthesis.tally import Tally
 from megatron_snow.synthesis.wire import Request
 
@@ -40,7 +45,11 @@ class Run:
 
     def __init__(self, settings: SynthesizeSettings, questions: Questions, brief: Brief, journal: Journal) -> None:
         self._settings, self._questions, self._brief, self._journal = settings, questions, brief, journal
-        self.tally = Tally()
+        self._redactor = Redactor(brief.redaction)
+        self.tally = Tally(self._redactor)
+        self.verified: dict[str, str] | None = None
+        """Request -> how its program ended, where programs are run."""
+        self._lint: dict[str, Any] | None = None
         self._failed = self._failed_in_a_row = 0
         self._last_failure = ""
         self._bytes: Counter[str] = Counter()
@@ -180,7 +189,7 @@ class Run:
 
             def text(index: int) -> str:
                 one, request = kept[index]
-                return text_of(self._answer(request), one.language)
+                return text_of(self._answer(request), one.language, self._redactor)
 
             sources = files({one.document_id for one, _ in kept})
             found = near_repeats([self.tally.good[request.id].bands for _, request in kept], text, sources, near)
@@ -191,6 +200,35 @@ class Run:
         self.tally.settle(request.id for _, request in kept)
         return kept
 
+    def check(self, kept: list[tuple[Seed, Request]], work: Path) -> list[tuple[Seed, Request]]:
+        """What the recipe asks of Python documents beyond parsing; results of programs are kept in ``work``. Returns the questions that stay."""
+        verify, lint_settings = self._settings.verify, self._settings.lint
+        programs = [Program(request.id, text) for one, request, text in self._texts(kept) if LANGUAGES[one.language].fence == LANGUAGES[PYTHON].fence]
+        failing: dict[str, tuple[str, str]] = {}
+        if lint_settings is not None:
+            rates, every = {}, []
+            for program, codes in lint(programs, lint_settings):
+                rates[program.request] = per_100_lines(program, codes)
+                every.append(codes)
+                if lint_settings.most_per_100_lines is not None and rates[program.request] > lint_settings.most_per_100_lines:
+                    failing[program.request] = "lint", ", ".join(codes)
+            self._lint = {"documents": len(rates), "problems_per_100_lines": summary(list(rates.values())), "kinds": kinds(every)}
+        if verify is not None:
+            self.verified = run_programs([program for program in programs if program.request not in failing], verify, work / "programs.jsonl")
+            if verify.required:
+                failing |= {request: ("fails its tests", status) for request, status in self.verified.items() if status not in (PASSED, RAN)}
+        for pair in kept:
+            if pair[1].id in failing:
+                self._drop(pair, *failing[pair[1].id])
+        stay = [pair for pair in kept if pair[1].id not in failing]
+        self.tally.settle(request.id for _, request in stay)
+        return stay
+
+    def _texts(self, kept: list[tuple[Seed, Request]]) -> Iterator[tuple[Seed, Request, str]]:
+        answers = self._journal.read(request.id for _, request in kept)
+        for (one, request), answer in zip(kept, answers, strict=True):
+            yield one, request, text_of(answer, one.language, self._redactor)
+
     def _answer(self, request: Request) -> Answer:
         (answer,) = self._journal.read(iter([request.id]))
         return answer
@@ -200,10 +238,7 @@ class Run:
 
     def documents(self, kept: list[tuple[Seed, Request]]) -> Iterator[Document]:
         """Their documents, sorted by language. The id is the request's, under which the journal has the answer."""
-        ordered = sorted(kept, key=lambda pair: pair[0].language)
-        answers = self._journal.read(request.id for _, request in ordered)
-        for (one, request), answer in zip(ordered, answers, strict=True):
-            text = text_of(answer, one.language)
+        for one, request, text in self._texts(sorted(kept, key=lambda pair: pair[0].language)):
             self._bytes[one.language] += len(text.encode())
             yield Document(
                 id=f"{REPOSITORY}/{request.id}", text=text, language=one.language, repository=REPOSITORY, path=request.id, license="",
@@ -222,5 +257,13 @@ class Run:
         }  # fmt: skip
         return {
             "requests": requests, "unanswered": self._failed, "accepted": len(kept), "accepted_tokens": self.tally.accepted_tokens,
+            "verified": None if self.verified is None else dict(Counter(self.verified.values()).most_common()), "lint": self._lint,
             "languages": languages, "ended": ended, "spent": round(self._spent, 6),
         } | self.tally.summary()  # fmt: skip
+
+    def styles(self, kept: list[tuple[Seed, Request]]) -> dict[str, dict[str, int]]:
+        """Prompt -> its answers, and those that stayed documents."""
+        questions = self._questions
+        asked = Counter(questions.prompt_of(one).name for one, request in questions if request.id in self._journal)
+        accepted = Counter(questions.prompt_of(one).name for one, _ in kept)
+        return {name: {"asked": count, "accepted": accepted[name]} for name, count in sorted(asked.items())}

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Tokens
 from megatron_snow.corpus.settings import NearDuplicateSettings
+from megatron_snow.sandbox.settings import SandboxSettings
 from megatron_snow.synthesis.prompt import load_prompt
 
 
@@ -75,6 +76,40 @@ class SpendSettings(Settings):
         return tokens or (self.money is not None and self.cost(prompt_tokens, completion_tokens) >= self.money)
 
 
+class DiversitySettings(Settings):
+    """The comparison of the tier with its seeds' files and with the standard tier, and when it warns."""
+
+    sample: int = Field(default=1000, ge=8)  # ours: shares to within 3 points; three sets of it take a CPU's encoder some minutes
+    """Documents of each set at most."""
+    embeddings: bool = True
+    """With the annotator's encoder: nearest neighbours and topics."""
+    most_self_overlap: float = Field(default=0.5, gt=0, le=1)  # ours: real files of one corpus share a fifth to a third
+    """Mean share of a document's word 5-grams that another document has too, above which diversity is called low."""
+    most_copied: float = Field(default=0.3, gt=0, le=1)  # ours: two thirds of the near-duplicate threshold would still be another text
+    """Mean share of a document's word 5-grams that its seed's file has too, above which little is new."""
+    most_divergence: float = Field(default=0.3, gt=0, le=1)  # ours: bits; what the 50 % Python of phase 3 does to the language mix is half of that
+    """Jensen-Shannon divergence of imports or topics from the standard tier, beyond that of its own halves, above which the tier is called biased."""
+
+
+class VerifySettings(Settings):
+    """Python documents are run in the sandbox; those that assert something and pass are written apart, too (``verified/``)."""
+
+    sandbox: SandboxSettings = SandboxSettings()
+    required: bool = False  # ours: a file may need input, arguments or a library that the sandbox lacks, and still teach
+    """Drop Python documents that do not run to their end."""
+    workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
+    """Programs at one time. None: one a core."""
+
+
+class LintSettings(Settings):
+    """Python documents are read by ruff, which must be installed."""
+
+    select: tuple[str, ...] = Field(default=("F", "E7", "E9", "B", "PLE"), min_length=1)  # ours: mistakes (unused, undefined, shadowed), not layout
+    """Its rules."""
+    most_per_100_lines: float | None = Field(default=None, ge=0)
+    """Findings in a hundred lines above which a document is dropped. None: counted only (SwallowCode, arXiv 2505.02881, drops by pylint's score)."""
+
+
 class SynthesizeSettings(Settings):
     """Seeds in, documents out."""
 
@@ -87,8 +122,9 @@ class SynthesizeSettings(Settings):
     api_key_env: Annotated[str | None, RUNTIME] = None
     """Name of the environment variable that holds the key, where the servers want one. A key is never written anywhere."""
 
-    prompt: str = "file"  # ours: the paper does not print its prompt
-    """A prompt of the package (``file``, ``file_small``) or a path; see ``synthesis.prompt``."""
+    prompt: str | tuple[str, ...] = "file"  # ours: the paper does not print its prompt
+    """A prompt of the package (``file``, ``library``, ``program``, ``algorithm``, ``file_small``) or a path; see ``synthesis.prompt``. Several: each seed
+    is given to one of them, chosen by its hash."""
     temperature: float = Field(default=0.8, ge=0, le=2)  # ours, the paper does not say: seeds differ, so moderate sampling is diverse enough
     top_p: float = Field(default=0.95, gt=0, le=1)  # ours: the usual partner of that temperature in code sampling
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)  # ours: a large teacher needs none; a very small one falls into loops
@@ -128,6 +164,12 @@ class SynthesizeSettings(Settings):
 
     min_characters: int = Field(default=100, ge=0)  # ours: shorter files hold no problem and its solution
     """Shortest code, white space not counted."""
+    diversity: DiversitySettings | None = DiversitySettings()
+    """Measure how new and varied the tier is (``diversity.json``). None: don't."""
+    verify: VerifySettings | None = None  # ours: running what a model wrote is for the recipe to ask for
+    """Run Python documents. None: don't."""
+    lint: LintSettings | None = None
+    """Let a linter read Python documents. None: don't."""
     near_duplicates: NearDuplicateSettings | None = NearDuplicateSettings()  # ours: the corpus's own rule, for the same reason
     """Of documents that are nearly the same, the first stays; one that is nearly the file of a seed goes. None: only equal ones go."""
 
@@ -135,6 +177,13 @@ class SynthesizeSettings(Settings):
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"model": value} if isinstance(value, str) else value
+
+    @field_validator("prompt")
+    @classmethod
+    def _some(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not value or (not isinstance(value, str) and len(set(value)) < len(value)):
+            raise ValueError("name one prompt or several different ones, such as [file, library]")
+        return value
 
     @field_validator("endpoints", mode="before")
     @classmethod
@@ -145,9 +194,14 @@ class SynthesizeSettings(Settings):
             return tuple({"url": one} if isinstance(one, str) else one for one in value)
         return value
 
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts' names, however many."""
+        return (self.prompt,) if isinstance(self.prompt, str) else self.prompt
+
     def identity(self) -> dict[str, Any]:
         """With the prompt's contents, which the settings only name. Raises SnowError where there is no such prompt."""
-        return super().identity() | {"prompt_sha256": load_prompt(self.prompt).sha256}
+        return super().identity() | {"prompt_sha256": [load_prompt(name).sha256 for name in self.prompts]}
 
     @model_validator(mode="after")
     def _bounded(self) -> SynthesizeSettings:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.synthesis.journal import Answer
 from megatron_snow.synthesis.judging import Judged
 from megatron_snow.synthesis.seeds import Seed
@@ -19,6 +20,8 @@ _SNIPPET = 400  # characters
 class Tally:
     """Filled by ``add``, an answer at a time; ``settle`` ends it."""
 
+    redactor: Redactor
+    """Keeps credentials and personal data out of the examples."""
     asked: Counter[str] = field(default_factory=Counter)
     """Answers by the language that was asked for."""
     prompt_tokens: int = 0
@@ -58,8 +61,12 @@ class Tally:
     def drop(self, reason: str, seed: Seed, content: str, detail: str) -> None:
         """Count one answer as dropped."""
         self.drops[reason][seed.language] += 1
-        if len(self.examples[reason]) < _EXAMPLES:
-            self.examples[reason].append({"seed_id": seed.document_id, "language": seed.language, "detail": detail[:_SNIPPET], "snippet": content[:_SNIPPET]})
+        own = self.examples[reason]
+        if len(own) < _EXAMPLES or seed.document_id < own[-1]["seed_id"]:  # the same ones, whatever order the answers come in
+            shown = {"detail": self.redactor.shown(detail)[:_SNIPPET], "snippet": self.redactor.shown(content)[:_SNIPPET]}
+            own.append({"seed_id": seed.document_id, "language": seed.language} | shown)
+            own.sort(key=lambda example: example["seed_id"])
+            del own[_EXAMPLES:]
 
     def reasons(self) -> dict[str, int]:
         """Drops by reason, most frequent first."""

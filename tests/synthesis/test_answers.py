@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_snow.benchmarks.humaneval import load_humaneval
-from megatron_snow.corpus.decontamination import Detector, items
-from megatron_snow.synthesis.answers import REASONS, Judge, Verdict, text_of, with_problem
+from megatron_snow.corpus.redaction import Redactor
+from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
+from megatron_snow.synthesis.answers import REASONS, Judge, Verdict, make_judge, text_of, with_problem
 from megatron_snow.synthesis.journal import Answer
 from megatron_snow.synthesis.syntax import LANGUAGES, error_in, language_of_fence
 
@@ -27,7 +28,7 @@ PROBLEM = "Add one to a number that is given."
 
 @pytest.fixture(scope="module")
 def judge() -> Judge:
-    return Judge(Detector(items(load_humaneval()), 30), 10)
+    return make_judge(DecontaminationSettings(), RedactionSettings(), 10)
 
 
 def answer(content: str, finish_reason: str = "stop") -> Answer:
@@ -49,7 +50,7 @@ def test_a_good_answer_in_every_language(judge, language):
     assert verdict.reason == "", verdict
     assert PROBLEM in verdict.text and CODE[language].split("\n")[-2] in verdict.text
     assert error_in(language, verdict.text) is None  # the statement is a comment
-    assert text_of(reply, language) == verdict.text
+    assert text_of(reply, language, Redactor(RedactionSettings())) == verdict.text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -144,3 +145,59 @@ def test_duplicates_ignore_white_space():
         == Verdict("", "def f():\n\n\treturn  1\n").fingerprint
         != Verdict("", "def g():\n  return 1").fingerprint
     )
+
+
+DOCSTRING = '''"""Adds.
+
+```python
+f(1)
+```
+
+~~~
+"""
+
+
+def f(x):
+    return x + 1
+'''
+
+
+@pytest.mark.parametrize("tail", ["```\n", "```\nThat was it.\n", ""])
+def test_a_fence_inside_a_docstring_does_not_end_the_file(judge, tail):
+    verdict = judge.judge(answer(f"Problem: {PROBLEM}\n\n```python\n{DOCSTRING}{tail}"), "Python")
+    assert verdict.reason == "" and DOCSTRING in verdict.text
+
+
+def test_a_fence_inside_a_comment_of_another_language(judge):
+    code = "/*\n```\nf(1);\n```\n*/\nint f(int x) { return x + 1; }\n"
+    verdict = judge.judge(answer(good(code, "c")), "C")
+    assert verdict.reason == "" and code in verdict.text
+
+
+def test_where_no_end_parses_the_first_counts(judge):
+    verdict = judge.judge(answer(f"Problem: {PROBLEM}\n```python\ndef f(:\n    broken\n```\nText.\n```\n"), "Python")
+    assert (verdict.reason, verdict.detail.startswith("line ")) == ("does not parse", True)
+
+
+def test_longer_fences_close_with_as_many_ticks(judge):
+    code = "x = 1\n# a comment of some length\n"
+    assert judge.judge(answer(f"Problem: {PROBLEM}\n````python\n{code}```\n````\n"), "Python").reason == "does not parse"
+    assert judge.judge(answer(f"Problem: {PROBLEM}\n````python\n{code}````\n"), "Python").text.endswith(code)
+
+
+def test_an_example_in_a_block_of_its_own_belongs_to_the_problem(judge):
+    verdict = judge.judge(answer(f"Problem: {PROBLEM} For example:\n```\n1 2\n```\ngives\n```text\n2 3\n```\n\n```python\n{CODE['Python']}```\n"), "Python")
+    assert verdict.reason == "" and "2 3" in verdict.text and verdict.text.endswith(CODE["Python"])
+
+
+KEY = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
+
+
+def test_personal_data_and_credentials_leave_the_document_or_take_it_along():
+    code = f"# write to jane.miller@corporation-mail.com\nTOKEN = '{KEY}'\n"
+    reply = answer(good(code))
+    verdict = make_judge(DecontaminationSettings(), RedactionSettings(), 10).judge(reply, "Python")
+    assert verdict.reason == "" and KEY not in verdict.text and "jane" not in verdict.text and "<EMAIL>" in verdict.text
+    assert text_of(reply, "Python", Redactor(RedactionSettings())) == verdict.text
+    dropping = make_judge(DecontaminationSettings(), RedactionSettings(email_addresses="drop"), 10)
+    assert dropping.judge(reply, "Python").reason == "holds an e-mail address"
