@@ -13,21 +13,14 @@ from megatron_snow.synthesis.judging import Brief, Judges
 from tests.synthesis.conftest import DECONTAMINATION, settings
 
 
-@pytest.fixture
-def brief(tokenizer) -> Brief:
-    return Brief(tokenizer, DecontaminationSettings(), RedactionSettings(), 10, NearDuplicateSettings())
-
-
 def submit(judges: Judges[int]) -> None:
     for i in range(100):
-        judges.submit(i, Answer(id=str(i), content="```python
-x = 1
-```
-", finish_reason="stop"), "Python")
+        judges.submit(i, Answer(id=str(i), content="no code", finish_reason="stop"), "Python")
         judges.finish()
 
 
-def test_a_judge_that_is_killed_ends_the_run(brief):
+def test_a_judge_that_is_killed_ends_the_run(tokenizer):
+    brief = Brief(tokenizer, DecontaminationSettings(), RedactionSettings(), 10, NearDuplicateSettings())
     with Judges(brief, 1, lambda *_: None) as judges:
         os.kill(judges._members[0].process.pid, signal.SIGKILL)
         with pytest.raises(SnowError, match=r"judging process ended early \(exit code -9.*kept in the journal"):

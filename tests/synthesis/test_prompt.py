@@ -1,13 +1,15 @@
 """Prompt files."""
 
 import hashlib
+import json
 
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.synthesis import SynthesizeSettings
+from megatron_snow.synthesis import SynthesizeSettings, synthesize
 from megatron_snow.synthesis.prompt import load_prompt, packaged
 from megatron_snow.synthesis.syntax import LANGUAGES
+from tests.synthesis.conftest import DECONTAMINATION, settings
 
 
 @pytest.mark.parametrize("name", packaged())
@@ -21,7 +23,7 @@ def test_every_packaged_prompt_takes_every_language(name):
 
 
 def test_there_is_one_for_large_and_one_for_small_models():
-    assert packaged() == ["file", "file_small"]
+    assert packaged() == ["algorithm", "file", "file_small", "library", "program"]
 
 
 def test_only_the_last_turn_depends_on_the_seed():
@@ -69,3 +71,16 @@ def test_a_prompt_that_changed_is_another_arrow(tmp_path):
     path.unlink()
     with pytest.raises(SnowError, match="no prompt"):
         settings.identity()
+
+
+def test_several_prompts_share_the_seeds_by_their_hash(serve, quality, tokenizer, work):
+    endpoint = serve()
+    synthesize(settings(endpoint, requests=60, prompt=["file", "library", "program"]), 1, quality, tokenizer, work, DECONTAMINATION)
+    summary = json.loads((work / "summary.json").read_text())
+    assert sum(style["asked"] for style in summary["styles"].values()) == 60 and all(10 <= style["asked"] <= 30 for style in summary["styles"].values())
+    assert len({body["messages"][0]["content"] for body in endpoint.asked}) == 3
+    assert summary["prompt"]["name"] == "file, library, program" and len(set(summary["prompt"]["sha256"].split(", "))) == 3
+    with pytest.raises(ValueError, match="several different ones"):
+        settings(endpoint, prompt=["file", "file"])
+    alone = settings(endpoint, prompt="file").identity()["prompt_sha256"]
+    assert len(alone) == 1 and settings(endpoint, prompt=["file", "library"]).identity()["prompt_sha256"][:1] == alone
