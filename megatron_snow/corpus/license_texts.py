@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 UNKNOWN = "LicenseRef-unknown"
 """Stated, but not told which: not the same as none stated."""
-_LICENSE_FILE = re.compile(r"(?i)(?:un)?licen[sc]es?(?:[-_. ].*)?|copying(?:[-_. ].*)?|copyright(?:\.txt|\.md)?")
+_LICENSE_FILE = re.compile(r"(?i)(?:[a-z0-9.]+[-_])?(?:un)?licen[sc]es?(?:[-_. ].*)?|copying(?:[-_. ].*)?|copyright(?:\.txt|\.md)?")
 _NOT_TEXT = (".py", ".pyi", ".js", ".ts", ".go", ".rs", ".c", ".h", ".java", ".rb", ".json", ".yml", ".yaml", ".html", ".xml", ".tmpl", ".template")
 _ALTERNATIVE = re.compile(r"(?i)(?:licen[sc]e|copying)[-_.]?(?:mit|apache(?:-2\.0|2)?|bsd|unlicense|zlib|mpl(?:-2\.0)?|gpl.*|boost)(?:\.txt|\.md)?")
 _MAX_TEXT = 100_000  # characters of a licence file that are read (ours: the GPL has 35,000; longer ones are lists of bundled licences)
@@ -57,7 +57,7 @@ _WHOLE = 100  # characters of a match that is a notice by itself; a URL is short
 def is_license_file(path: str) -> bool:
     """Whether a file in a repository's root folder, or in its ``LICENSES`` (REUSE), is there to state its licence."""
     parts = PurePosixPath(path).parts
-    if len(parts) == 2 and parts[0] in ("LICENSES", "LICENSE", "licenses"):
+    if len(parts) == 2 and parts[0].lower() in ("licenses", "license", "licence"):
         return True
     return len(parts) == 1 and _LICENSE_FILE.fullmatch(parts[0]) is not None and not parts[0].lower().endswith(_NOT_TEXT)
 

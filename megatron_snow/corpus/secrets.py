@@ -31,8 +31,9 @@ _TAILS = (  # the end of a form, which begins with a literal and so is found fas
     ("azure-storage-key", re.compile(rb"==(?![\w=])"), re.compile(rb"(?<![\w+/-])[A-Za-z0-9+/]{86}\Z")),  # 64 bytes in base64
 )
 _HEAD = 90  # bytes before a tail that are looked at
-# Hashes of lock files and subresource integrity look like Azure's keys but for the name before them.
-_HASH_BEFORE = re.compile(rb"(?i)(?:sha-?512|sha-?384|integrity|digest|hash|checksum)[^\n]{0,24}\Z")
+# Hashes of lock files and subresource integrity, and data URLs, look like Azure's keys but for the name before them.
+_HASH_BEFORE = re.compile(rb"(?i)(?:sha-?512|sha-?384|integrity|digest|hash|checksum|base64,)[^\n]{0,24}\Z")
+_BODY = re.compile(rb"[A-Za-z0-9+/]{30}")  # of a private key; code that reads and writes keys names their first and last lines without one
 _AWS_ID = re.compile(rb"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Z0-9])")
 _AWS_SECRET = re.compile(rb"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=])")
 _AWS_NEAR = 300  # bytes around an access key's id in which its secret is looked for (ours: three lines)
@@ -82,7 +83,7 @@ def _by_rules(content: bytes) -> Iterator[Span]:
         if finding.rule_id == _URI:
             if content[start:end].lower() not in _NO_PASSWORD:
                 yield Span(start, end, PASSWORD, "password-in-url")
-        else:
+        elif not finding.rule_id.endswith("private-key") or _BODY.search(content, start, end):
             yield Span(start, end, KEY, finding.rule_id.rpartition(".")[2])
 
 

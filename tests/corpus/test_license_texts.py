@@ -79,9 +79,22 @@ def test_statements_at_the_top(head: str, spdx: str) -> None:
 
 
 def test_licence_files_by_name() -> None:
-    for name in ("LICENSE", "LICENSE.txt", "license.md", "LICENCE", "COPYING", "COPYING.LESSER", "UNLICENSE", "LICENSE-MIT", "COPYRIGHT", "LICENSES/MIT.txt"):
+    for name in (
+        "LICENSE",
+        "LICENSE.txt",
+        "license.md",
+        "LICENCE",
+        "COPYING",
+        "COPYING.LESSER",
+        "UNLICENSE",
+        "LICENSE-MIT",
+        "COPYRIGHT",
+        "LICENSES/MIT.txt",
+        "MIT-LICENSE",
+        "license/LICENSE.txt",
+    ):
         assert is_license_file(name), name
-    for name in ("license.py", "src/LICENSE", "LICENSES/a/b.txt", "licensing.md", "README", "license_check.go", "copying.c"):
+    for name in ("license.py", "src/LICENSE", "LICENSES/a/b.txt", "licensing.md", "README", "license_check.go", "copying.c", "mit-license.rb"):
         assert not is_license_file(name), name
 
 
