@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from megatron_snow.ablation import plot, tables
+from megatron_snow.ablation import alarms, plot, tables
 from megatron_snow.ablation.arms import Opened
 from megatron_snow.ablation.metrics import RunMetrics, assemble, lower_is_better, read_run, unit
 from megatron_snow.ablation.settings import Study
@@ -20,12 +20,15 @@ from megatron_snow.ablation.store import Roads
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.manifest import read_manifest, versions
 from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.recipe.stage import Road
 
 FORMAT = 1
 
 
 def write_results(opened: Opened, roads: Roads) -> Path | None:
-    """Write ``<out>/results/``; returns results.md, or None where no run is finished. Raises SnowError where an artefact is damaged.
+    """Write ``<out>/results/``; signatures.json (``alarms``) beside; returns results.md, or None where no run is finished.
+
+    Raises SnowError where an artefact is damaged.
 
     results.json::
 
@@ -38,6 +41,7 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
          "versions": {...}}
     """
     runs: dict[tuple[str, int], RunMetrics] = {}
+    finished: dict[tuple[str, int], Road] = {}
     missing: list[str] = []
     seconds: dict[str, list[float]] = {}
     for one in opened.units:
@@ -49,7 +53,7 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
         if any(road.status(name).state != "done" for name in road.stages):
             missing.append(one.name)
             continue
-        runs[one.arm, one.seed] = read_run(road)
+        runs[one.arm, one.seed], finished[one.arm, one.seed] = read_run(road), road
         trained = [manifest.seconds for stage in road.stages.values() if stage.arrow == "train" and (manifest := read_manifest(road.folder(stage.name)))]
         seconds.setdefault(one.arm, []).append(sum(trained))
     if not runs:
@@ -70,7 +74,9 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
     plots = {metric: f"{_slug(metric)}.svg" for metric in tree["metrics"]}
     for metric, name in plots.items():
         write_atomically(folder / name, plot.draw(metric, tree["metrics"][metric], {arm: about["title"] for arm, about in tree["arms"].items()}).encode())
-    write_atomically(folder / "results.md", tables.markdown(tree, plots).encode())
+    found = alarms.signatures(finished)
+    write_atomically(folder / "signatures.json", json.dumps(found, indent=1, ensure_ascii=False).encode())
+    write_atomically(folder / "results.md", tables.markdown(tree, plots, alarms.lines(found)).encode())
     return folder / "results.md"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from megatron_snow.ablation.arms import Opened, describe_tokens
@@ -30,8 +30,8 @@ def describe_arms(opened: Opened, seconds: Mapping[str, float]) -> dict[str, dic
     }
 
 
-def markdown(tree: Mapping[str, Any], plots: Mapping[str, str]) -> str:
-    """results.json as a page."""
+def markdown(tree: Mapping[str, Any], plots: Mapping[str, str], alarms: Sequence[str]) -> str:
+    """results.json as a page, with the lines on failure signatures."""
     lines = [
         f"# {tree['title'] or tree['study']}",
         "",
@@ -54,7 +54,7 @@ def markdown(tree: Mapping[str, Any], plots: Mapping[str, str]) -> str:
         )
         if found["comparisons"]:
             lines += ["", *_table(["comparison", "difference [95 %]", "p (Holm)", "seeds x items", ""], [_comparison(one) for one in found["comparisons"]])]
-    return "\n".join([*lines, "", _HOW, ""])
+    return "\n".join([*lines, "", "## Failure signatures", "", *alarms, "", _HOW, ""])
 
 
 def _comparison(one: Mapping[str, Any]) -> list[str]:

@@ -105,6 +105,10 @@ def test_the_results_are_a_table_numbers_and_plots(study):
     assert one["low"] <= one["value"] <= one["high"] and one["verdict"] in ("better", "worse", "no difference beyond noise")
     page = (out / "results" / "results.md").read_text()
     assert page in said and "does a second phase help?" in page
+    found = json.loads((out / "results" / "signatures.json").read_text())
+    assert found["training"].keys() == {f"{arm}/seed-{seed}" for arm in ARMS for seed in (1, 2)}
+    assert len(found["tiers"]) == 1 and found["tiers"][0]["signatures"]["diversity"]["files"] > 10
+    assert "- little diversity: effective repositories" in page  # one repository, the standard library
     rows = list(csv.DictReader((out / "results" / "results.csv").open()))
     assert {row["kind"] for row in rows} == {"arm", "difference"}
     for metric in tree["metrics"]:
