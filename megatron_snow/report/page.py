@@ -103,7 +103,8 @@ def _main_numbers(view: RoadView) -> list[tuple[str, str, Any]]:
         phase = list(results)[-1]
         found.append(("held-out code", decimal(results[phase].bits_per_byte.heldout.get("all")), f"bits per byte after {phase}"))
         human = results[phase].humaneval
-        found.append(("HumanEval", f"{100 * human.pass_at_1:.1f} %", f"pass@1, {human.passed} of {human.problems}"))
+        if human:
+            found.append(("HumanEval", f"{100 * human.pass_at_1:.1f} %", f"pass@1, {human.passed} of {human.problems}"))
     found.append(("time", format_seconds(sum(one.manifest.seconds for one in view.artefacts.values())), f"of work in {len(view.artefacts)} arrows"))
     return found
 

@@ -115,6 +115,21 @@ class Prompt(Read):
     sha256: str
 
 
+class Style(Read):
+    """Answers to one prompt."""
+
+    asked: int
+    accepted: int
+
+
+class Lint(Read):
+    """What a linter says of the accepted Python documents."""
+
+    documents: int
+    problems_per_100_lines: dict[str, float | None]
+    kinds: dict[str, int]
+
+
 class Synthesis(Read):
     """synthesize/summary.json."""
 
@@ -132,6 +147,13 @@ class Synthesis(Read):
     model: str
     prompt: Prompt
     ended: str
+    spent: float = 0.0
+    """Money, where the endpoints' prices are known."""
+    styles: dict[str, Style] = {}  # noqa: RUF012 - frozen
+    """Prompt -> what came of it."""
+    verified: dict[str, int] | None = None
+    """What running the documents' own tests ended in -> documents."""
+    lint: Lint | None = None
 
 
 class BitsPerByte(Read):
@@ -139,6 +161,8 @@ class BitsPerByte(Read):
 
     heldout: dict[str, float | None]
     humaneval_solutions: float | None = None
+    solutions: dict[str, float | None] = {}  # noqa: RUF012 - frozen
+    """Benchmark -> bits per byte of its canonical solutions."""
 
 
 class HumanEval(Read):
@@ -148,6 +172,31 @@ class HumanEval(Read):
     passed: int
     problems: int
     reasons: dict[str, int]
+
+
+class PassAt(Read):
+    """An estimate of pass@k with its 95 % interval, shares of 1."""
+
+    score: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Benchmark(Read):
+    """One benchmark, or a group of several pooled (``members``)."""
+
+    problems: int
+    samples: int
+    temperature: float
+    pass_at: dict[str, PassAt]
+    """Number of tries -> estimate."""
+    base_pass_at: dict[str, PassAt] | None = None
+    """By the benchmark's first, fewer tests."""
+    reasons: dict[str, int]
+    """How samples end -> how many."""
+    bits_per_byte: float | None = None
+    """Of canonical solutions given their prompts."""
+    members: list[str] = []  # noqa: RUF012 - frozen
 
 
 class Completion(Read):
@@ -168,7 +217,11 @@ class Results(Read):
     """evaluate/results.json."""
 
     bits_per_byte: BitsPerByte
-    humaneval: HumanEval
+    humaneval: HumanEval | None = None
+    benchmarks: dict[str, Benchmark] = {}  # noqa: RUF012 - frozen
+    off_target: dict[str, dict[str, float | None]] | None = None
+    """Tier -> language -> bits per byte."""
+    annotator: dict[str, float | None] | None = None
     completions: list[Completion]
     measured: Measured
 

@@ -168,7 +168,11 @@ def results(phase: str) -> dict[str, Any]:
         "bits_per_byte": {
             "heldout": {"all": 2.31 - gain, "Python": 2.2 - gain, "C++": 2.6 - gain / 2, "Shell": 3.1 + gain},
             "humaneval_solutions": 1.9 - 2 * gain,
+            "solutions": {"humaneval+": 1.9 - 2 * gain, "mbpp+": 2.2 - gain},
         },
+        "benchmarks": benchmarks({"general": 14, "continued": 20, "enhanced": 31}[phase]),
+        "off_target": {"standard": {"Python": 2.4 - gain, "Shell": 3.1 + gain}, "synthetic": {"<i>Python": 1.9 - gain}},
+        "annotator": {"roc_auc": 0.91},
         "humaneval": {"pass_at_1": 1 / 164, "passed": 1, "problems": 164, "reasons": {"syntax error": 120, "wrong answer": 43, "passed": 1}},
         "completions": [
             {"prompt": "def fibonacci(n):", "completion": f"\n    return n  # {HOSTILE}\n"},
@@ -180,6 +184,21 @@ def results(phase: str) -> dict[str, Any]:
             "dtype": "fp32",
         },
     }
+
+
+def benchmarks(passed: int) -> dict[str, Any]:
+    def one(problems: int, **more: Any) -> dict[str, Any]:
+        score = passed / problems
+        return {
+            "problems": problems, "samples": 1, "temperature": 0.0, "bits_per_byte": 1.2,
+            "pass_at": {"1": {"score": score, "low": score * 0.8, "high": score * 1.2}},
+            "reasons": {"passed": passed, "wrong answer": problems - passed - 3, "time <b>out": 3}, **more,
+        }  # fmt: skip
+
+    base = {"1": {"score": (passed + 5) / 164, "low": passed / 164, "high": (passed + 9) / 164}}
+    return {
+        "humaneval+": one(164, base_pass_at=base), "mbpp+": one(378), "evoeval/difficult": one(100), "evoeval": one(500, members=["evoeval/difficult"]),
+    }  # fmt: skip
 
 
 def synthesis_summary() -> dict[str, Any]:
@@ -199,7 +218,29 @@ def synthesis_summary() -> dict[str, Any]:
         "model": "SmolLM2<135M>",
         "prompt": {"name": "file_small", "sha256": "0123456789abcdef"},
         "ended": "requests",
+        "spent": 1.5,
+        "styles": {"file_small": {"asked": 12, "accepted": 4}, "topics<b>": {"asked": 6, "accepted": 2}},
+        "verified": {"passed": 2, "ran": 1, "failed": 1},
+        "lint": {"documents": 4, "problems_per_100_lines": {"median": 2.5, "mean": 3.0, "p90": None}, "kinds": {"F401": 3, "E501": 1}},
     }
+
+
+def diversity() -> dict[str, Any]:
+    sets = ("synthetic", "seeds", "standard")
+    spread = {"mean": 0.25, "median": 0.2, "p90": 0.5}
+    pairs = ("synthetic to synthetic", "own seed", "standard to standard")
+    return {
+        "documents": 6, "sets": list(sets), "words": 600, "distinct": {name: {str(n): 0.2 * n for n in (1, 2, 3, 4)} for name in sets},
+        "self_overlap": dict.fromkeys(sets, spread), "seed_overlap": {"lines": spread, "file": None},
+        "embedding": {"encoder": "fixture:<b>", "nearest": dict.fromkeys(pairs, spread), "vendi": dict.fromkeys(sets, 3.5),
+                      "histogram": {pair: [index % 4 for index in range(20)] for pair in pairs}},
+        "topics": {"clusters": 2, "shares": {name: [0.75, 0.25] for name in sets}, "effective": dict.fromkeys(sets, 1.7),
+                   "words": [["</td><script>", "sort"], ["file", "read"]], "empty": dict.fromkeys(sets, 0)},
+        "divergence": {"languages": {"synthetic to standard": 0.4, "synthetic to seeds": 0.3, "standard to itself": 0.1},
+                       "imports": {"synthetic to standard": None, "synthetic to seeds": None, "standard to itself": None}},
+        "imports": {"synthetic": [["<b>os</b>", 0.5]], "seeds": [], "standard": [["sys", 0.25]]},
+        "warnings": ["little is new: 45% of a synthetic document's word 5-grams are in its seed's file (30% allowed)"],
+    }  # fmt: skip
 
 
 def synthetic_documents() -> list[Document]:
@@ -239,7 +280,12 @@ def small_road(out: Path) -> dict[str, Path]:
         "annotate": publish(
             out / "3-annotate", "annotate", {"auc": 0.91, "selected": 20}, {"summary.json": annotation_summary(), "high_quality": documents("high_quality", 12)}
         ),
-        "synthesize": publish(out / "4-synthesize", "synthesize", {"accepted": 6}, {"summary.json": synthesis_summary(), "synthetic": synthetic_documents()}),
+        "synthesize": publish(
+            out / "4-synthesize",
+            "synthesize",
+            {"accepted": 6},
+            {"summary.json": synthesis_summary(), "diversity.json": diversity(), "synthetic": synthetic_documents()},
+        ),
         "tokenize": publish(out / "5-tokenize", "tokenize", tokenize_summary(), {"summary.json": tokenize_summary()}),
     }
     for phase in PHASES:

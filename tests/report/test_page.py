@@ -146,14 +146,27 @@ def test_every_section_has_what_the_artefacts_say(page: _Page) -> None:
             "unanswered",
             "its seed's file",
             "line 3: <i>invalid</i> syntax",
+            "1.50 of money spent",
+            "topics<b> 6 2 33 %",
+            "ran 1 25 %",
+            "2.5 problems in 100 lines",
+            "</td><script>, sort 75 %",
+            "effective number of topics 1.7",
+            "<b>os</b> 50 %",
+            "25 % 20 % 50 %",
         ],
+        "warnings": ["little is new", "45% of a synthetic document's", "forgetting"],
         "training": ["2.294M tokens in 280 steps over 3 phases", "general", "continued", "enhanced", "high quality", "1.50"],
         "evaluation": [
             "2.130 bits per byte (down from 2.310 after general)",
             "0.6 % (1 of 164; 95 % interval 0.1 to 3.4 %)",
-            "28.0",
+            "28.0 (21.7 to 35.4)",
             "Not comparable",
-            "syntax error",
+            "humaneval+ pass@1 8.5 (6.8 to 10.2) 12.2 (9.8 to 14.6) 18.9 (15.1 to 22.7) 164",
+            "humaneval+ pass@1, base tests alone 11.6",
+            "time <b>out",
+            "synthetic <i>Python 1.900 1.690 1.720",
+            "ROC-AUC 0.910",
         ],
         "completions": ["after enhanced", "def read_lines(path):"],
         "settings": ["heldout_fraction: 0.1", "# default 0.005", "python", "megatron_snow", "seed: 7"],
@@ -179,7 +192,7 @@ def test_curves_hold_every_phase_tier_and_language(page: _Page) -> None:
                 "tokens a second over tokens": phases, "validation loss by tier over tokens": 4, "share of files with at most so many lines, by tier": 4,
                 "held-out bits per byte by language over tokens": 4, "ROC curve, area 0.910": 2, "calibration of the annotator, mean error 0.034": 6,
                 "loss of the head by epoch": 2, "loss on held-out code less loss on high-quality files over tokens": 1,
-                "scores of all files": 1}  # fmt: skip
+                "scores of all files": 1, "share of word n-grams that are distinct": 3, "cosine to the nearest document": 3}  # fmt: skip
     assert page.curves == expected
 
 
@@ -298,6 +311,18 @@ def test_the_page_stays_small_whatever_the_corpus_and_the_run(own_road: dict[str
         results["completions"] = [{"prompt": "p" * 100_000, "completion": "c" * 1_000_000}] * 40
         (own_road[f"evaluate {phase}"] / "results.json").write_text(json.dumps(results))
     assert len(_build(own_road, tmp_path / "report")) < 5_000_000 / 4  # a quarter of what it may be
+
+
+def test_results_from_before_there_were_several_benchmarks_are_shown(own_road: dict[str, Path], tmp_path: Path) -> None:
+    for phase in PHASES:
+        path = own_road[f"evaluate {phase}"] / "results.json"
+        results = json.loads(path.read_text())
+        path.write_text(json.dumps({key: results[key] for key in ("bits_per_byte", "humaneval", "completions", "measured")}))
+    (own_road["synthesize"] / "diversity.json").unlink()
+    page = _Page(_build(own_road, tmp_path))
+    words = " ".join(page.sections["evaluation"].split())
+    assert "enhanced 0.6 % 1 of 164 0.1 to 3.4 %" in words and "syntax error 120 (73 %)" in words and "28.0 (21.7 to 35.4)" in words
+    assert "No diversity." in page.sections["synthetic"]
 
 
 def test_an_annotator_no_better_than_a_coin_is_called_that(own_road: dict[str, Path], tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_copied_files_and_held_out_lines_in_the_standard_tier(folders: dict[str,
 
 
 def test_a_synthetic_tier_that_comments_unlike_the_selected_files(folders: dict[str, Path], tmp_path: Path) -> None:
+    (folders["synthesize"] / "diversity.json").unlink()
     assert synthetic.alerts(_view(folders)) == []
     rows = [{**row, "language": "Python", "text": "# nothing but comments\n" * 20 + "x = 1\n"} for row in documents("synthetic", 3)]
     folders["synthesize"] = artefact(tmp_path / "long", "synthesize", {}, {"synthetic": rows})
@@ -105,7 +106,9 @@ def test_the_alarms_of_signatures_are_warnings_and_the_numbers_are_written_besid
 def test_the_section_has_them_all_or_says_that_there_are_none(folders: dict[str, Path]) -> None:
     found = warnings.section(_view(folders))
     count, alarms = len(evaluated.alerts(_view(folders))), len(signatures.alerts(_view(folders)))
-    assert str(found.lead).startswith(f"{count + alarms} things to know") and count == 2
+    own = synthetic.alerts(_view(folders))  # of diversity.json
+    assert [(alert.kind, str(alert.text)[:12]) for alert in own] == [("little is new", "45% of a syn")]
+    assert str(found.lead).startswith(f"{count + alarms + len(own)} things to know") and count == 2
     assert re.findall(r"<b>forgetting</b>", "".join(str(child) for child in found.body)) == ["<b>forgetting</b>"] * count
     nothing = warnings.section(RoadView({}, RECIPE))
     assert str(nothing.lead).startswith("Nothing was found")

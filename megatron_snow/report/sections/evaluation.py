@@ -8,13 +8,13 @@ from itertools import accumulate, pairwise
 from megatron_snow.report.canvas import colour
 from megatron_snow.report.charts import Line, figure, phase_chart
 from megatron_snow.report.html import Child, Markup, join, tag
-from megatron_snow.report.numbers import DASH, count, decimal, of, share, wilson
-from megatron_snow.report.paper import BENCHMARKS, TABLE_2
-from megatron_snow.report.parts import Alert, Section, absent, bars, grid, missing, table
+from megatron_snow.report.numbers import DASH, count, decimal, of
+from megatron_snow.report.parts import Alert, Section, absent, grid, missing, table
 from megatron_snow.report.road_view import RoadView
 from megatron_snow.report.rows import Value, value_chart
+from megatron_snow.report.sections import benchmarks
 from megatron_snow.report.sections.training import tokens_by_phase
-from megatron_snow.report.summaries import Completion, HumanEval, Results
+from megatron_snow.report.summaries import Completion, Results
 
 SOLUTIONS = "HumanEval solutions"
 _WORSE = 0.02  # bits per byte (ours: 1 % of what small models need; below it seeds differ)
@@ -43,9 +43,7 @@ def section(road: RoadView) -> Section:
         tag("h3", "Bits per byte: how many bits the model needs for a byte of code it has not seen; lower is better"),
         grid([_bits_plot(results), tag("div", _bits_table(results))], "plots half"),
         _bits_curves(results, road),
-        tag("h3", "HumanEval, greedy pass@1"),
-        grid([tag("div", _humaneval_table(results)), tag("div", _paper_table())], "plots half"),
-        _reasons(results),
+        *benchmarks.blocks(results),
     ]
     return Section("evaluation", "Evaluation by phase", _lead(results, last), body)
 
@@ -81,34 +79,29 @@ def _completion(one: Completion) -> Markup:
     return figure(title, tag("pre", tag("code", one.prompt[:_WRITTEN], tag("span", one.completion[:_WRITTEN], class_="written")), tabindex=0))
 
 
-def pass_at_1(found: HumanEval) -> str:
-    """``0.0 % (0 of 164; 95 % interval 0.0 to 2.3 %)``."""
-    low, high = wilson(found.passed, found.problems)
-    return f"{100 * found.pass_at_1:.1f} % ({found.passed} of {found.problems}; 95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-
-
 def _lead(results: Mapping[str, Results], last: Results) -> Markup:
     first_phase, last_phase = next(iter(results)), list(results)[-1]
     before, after = results[first_phase].bits_per_byte.heldout.get("all"), last.bits_per_byte.heldout.get("all")
     sentence = f"After {last_phase}, held-out code costs {decimal(after)} bits per byte"
     if before is not None and after is not None and first_phase != last_phase:
         sentence += f" ({'down' if after < before else 'up'} from {decimal(before)} after {first_phase})" if after != before else f", as after {first_phase}"
-    return join(sentence, f"; HumanEval pass@1 is {pass_at_1(last.humaneval)}.")
+    return join(sentence, f"; HumanEval pass@1 is {benchmarks.pass_at_1(last.humaneval)}." if last.humaneval else ".")
 
 
 def _bits(results: Results) -> dict[str, float | None]:
     """Rows of table and plot: all held-out files, each language, HumanEval's solutions."""
     held = results.bits_per_byte.heldout
     rows = {"all held-out": held.get("all"), **{language: held[language] for language in sorted(held) if language != "all"}}
-    return {**rows, SOLUTIONS: results.bits_per_byte.humaneval_solutions}
+    others = {f"{name} solutions": bits for name, bits in results.bits_per_byte.solutions.items() if name != "humaneval"}
+    return {**rows, SOLUTIONS: results.bits_per_byte.humaneval_solutions, **others}
 
 
 def _row_names(results: Mapping[str, Results]) -> list[str]:
     """All held-out files, the languages with most text by name, HumanEval's solutions."""
     names = dict.fromkeys(name for one in results.values() for name in _bits(one))
     sizes = list(results.values())[-1].measured.heldout_bytes
-    languages = sorted((name for name in names if name not in ("all held-out", SOLUTIONS)), key=lambda name: (-sizes.get(name, 0), name))
-    return ["all held-out", *sorted(languages[:_LANGUAGES]), SOLUTIONS]
+    languages = sorted((name for name in names if name in sizes), key=lambda name: (-sizes[name], name))
+    return ["all held-out", *sorted(languages[:_LANGUAGES]), *(name for name in names if name not in sizes and name != "all held-out")]
 
 
 def _bits_plot(results: Mapping[str, Results]) -> Markup:
@@ -150,35 +143,6 @@ def _bits_table(results: Mapping[str, Results]) -> Markup:
             change = f"{values[-1] - values[0]:+.3f}" if values[0] is not None and values[-1] is not None else DASH
         measured = sum(sizes.values()) if name == "all held-out" else sizes.get(name)
         rows.append([name, *(decimal(value) for value in values), *([change] if several else []), count(measured)])
-    left = len(sizes) + 2 - len(rows)
+    left = len(sizes) - _LANGUAGES
     caption = "Bits per byte after each phase" + (f"; {of(left, 'language')} with less text left out" if left > 0 else "")
     return table(["measured on", *results, *(["first to last"] if several else []), "bytes"], rows, caption=caption)
-
-
-def _humaneval_table(results: Mapping[str, Results]) -> Markup:
-    rows: list[list[Child]] = []
-    for phase, one in results.items():
-        low, high = wilson(one.humaneval.passed, one.humaneval.problems)
-        rows.append(
-            [phase, f"{100 * one.humaneval.pass_at_1:.1f} %", f"{one.humaneval.passed} of {one.humaneval.problems}", f"{100 * low:.1f} to {100 * high:.1f} %"]
-        )
-    return table(["this run, after", "pass@1", "problems", "95 % interval"], rows, caption="This run: HumanEval, one greedy completion a problem")
-
-
-def _paper_table() -> Markup:
-    return table(
-        ["the paper's model, after", *BENCHMARKS],
-        [[name, *(f"{value:.1f}" for value in values)] for name, values in TABLE_2.items()],
-        caption="Not comparable, for orientation: table 2 of arXiv 2409.02326, a 1.3B model trained on 555B tokens. "
-        "HumanEval+ has HumanEval's problems with many more tests.",
-    )
-
-
-def _reasons(results: Mapping[str, Results]) -> Markup | None:
-    """Why completions of the last model failed."""
-    phase, last = list(results.items())[-1]
-    if not last.humaneval.reasons:
-        return None
-    ordered = sorted(last.humaneval.reasons.items(), key=lambda item: (-item[1], item[0]))
-    whole = last.humaneval.problems
-    return join(tag("h3", f"How the completions after {phase} end"), bars([(reason, n, f"{count(n)} ({share(n, whole)})") for reason, n in ordered], whole))

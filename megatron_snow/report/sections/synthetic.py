@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from megatron_snow.artifacts.units import format_bytes
 from megatron_snow.report.html import Child, Markup, join, tag
-from megatron_snow.report.numbers import count, of, share, words
-from megatron_snow.report.parts import Alert, Sample, Section, absent, bars, missing, samples, table
+from megatron_snow.report.numbers import count, decimal, of, share, words
+from megatron_snow.report.parts import Alert, Sample, Section, absent, bars, grid, missing, samples, table
 from megatron_snow.report.road_view import RoadView
+from megatron_snow.report.sections import diversity
 from megatron_snow.report.summaries import DroppedAnswer, Synthesis
 from megatron_snow.report.tiers import find
 
 _UNLIKE = 3.0  # times as much or as little as in the selected files (ours)
-_ENDED = {"requests": "the number of requests was reached", "tokens": "the token budget was reached", "seeds": "the seeds were used up"}
+_KINDS = 8  # of a linter's findings (ours)
+_ENDED = {
+    "requests": "the number of requests was reached",
+    "tokens": "the token budget was reached",
+    "seeds": "the seeds were used up",
+    "spend": "the money was spent",
+}
 
 
 def section(road: RoadView) -> Section:
@@ -27,6 +34,8 @@ def section(road: RoadView) -> Section:
         tag("h3", "What became of the answers"),
         _bars(found),
         _languages(found),
+        *_checks(found),
+        *diversity.blocks(road),
         tag("h3", "Accepted files, each beside the file that seeded it"),
         _accepted(road),
         tag("h3", "Answers that were dropped"),
@@ -37,7 +46,7 @@ def section(road: RoadView) -> Section:
 
 def alerts(road: RoadView) -> list[Alert]:
     """A synthetic tier that comments unlike the files it was to be like; ``signatures`` compares the rest."""
-    found: list[Alert] = []
+    found = diversity.alerts(road)
     written, chosen = road.profiles.get("synthetic"), road.profiles.get("high_quality")
     if written is None or chosen is None or not written.files or not chosen.files:
         return found
@@ -62,6 +71,8 @@ def _bars(found: Synthesis) -> Markup:
     spent = f"Prompt {found.prompt.name} ({found.prompt.sha256[:12]}); {of(found.seeds.drawn, 'seed')} drawn. "
     spent += f"{count(found.prompt_tokens)} tokens read and {count(found.completion_tokens)} written, as the server counts; "
     spent += f"the accepted documents hold {count(found.accepted_tokens)} in the recipe's tokenizer."
+    if found.spent:
+        spent += f" {found.spent:,.2f} of money spent, at the recipe's prices."
     return join(
         bars([("requests", whole, count(whole))], whole, 0),
         bars([(words(reason), dropped, f"{count(dropped)} ({share(dropped, whole)})") for reason, dropped in ordered], whole, 2),
@@ -74,6 +85,24 @@ def _languages(found: Synthesis) -> Markup:
     ordered = sorted(found.languages.items(), key=lambda item: (-item[1].asked, item[0]))
     rows = [[name, count(one.asked), count(one.accepted), share(one.accepted, one.asked), format_bytes(one.bytes)] for name, one in ordered]
     return table(["language", "answers", "accepted", "share", "text"], rows)
+
+
+def _checks(found: Synthesis) -> list[Child]:
+    """What prompts, the sandbox and the linter say; nothing where none was asked."""
+    parts: list[Child] = []
+    if len(found.styles) > 1:
+        rows: list[list[Child]] = [[name, count(one.asked), count(one.accepted), share(one.accepted, one.asked)] for name, one in found.styles.items()]
+        parts.append(tag("div", table(["prompt", "answers", "accepted", "share"], rows, caption="By prompt")))
+    if found.verified:
+        whole = sum(found.verified.values())
+        rows = [[words(end), count(number), share(number, whole)] for end, number in sorted(found.verified.items(), key=lambda item: (-item[1], item[0]))]
+        parts.append(tag("div", table(["run in the sandbox", "documents", "share"], rows, caption="Python documents' own tests; “ran” asserted nothing")))
+    if found.lint:
+        most = sorted(found.lint.kinds.items(), key=lambda item: (-item[1], item[0]))[:_KINDS]
+        middle = found.lint.problems_per_100_lines.get("median")
+        caption = f"Linter: {decimal(middle, 1)} problems in 100 lines of the middle one of {of(found.lint.documents, 'document')}; commonest kinds"
+        parts.append(tag("div", table(["kind", "times"], [[kind, count(number)] for kind, number in most], caption=caption)))
+    return [grid(parts, "plots")] if parts else []
 
 
 def _accepted(road: RoadView) -> Child:
