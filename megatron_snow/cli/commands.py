@@ -17,6 +17,7 @@ import typer
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import exclusive
 from megatron_snow.cli.ablate import ablate
+from megatron_snow.cli.label import label
 from megatron_snow.cli.output import choose_form, report_error
 from megatron_snow.cli.validate_annotator import validate_annotator
 
@@ -235,6 +236,7 @@ def _run(recipe: Path, overrides: list[str] | None, out: Path | None, crew: Crew
 
 app.command()(ablate)
 app.command()(validate_annotator)
+app.command()(label)
 
 
 @app.command()

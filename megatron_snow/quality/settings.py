@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -108,12 +108,22 @@ class FunctionPositives(Settings):
 
 PositiveSource = Annotated[JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives | ScoredPositives, Field(discriminator="kind")]
 
-ANN_HQINS = (
-    JsonlPositives(path="annotator/high_quality_code.jsonl.zst", count=220_000),  # paper section 3.2; the file is the user's: the paper's is not published
-    JsonlPositives(
-        path="annotator/instructions.jsonl.zst", count=80_000, columns=("instruction", "response")
-    ),  # paper section 3.2: Magicoder, StarCoder2-Instruct
-)
+_CODE = JsonlPositives(path="annotator/high_quality_code.jsonl.zst", count=220_000)  # the file is the user's: the paper's is not published
+_INSTRUCTIONS = JsonlPositives(path="annotator/instructions.jsonl.zst", count=80_000, columns=("instruction", "response"))  # Magicoder, StarCoder2-Instruct
+_EDU = ScoredPositives(kind="scored", path="annotator/ann_edu/scores.parquet", least=0.7, count=100_000)  # Ann-Edu's of 3.5 of 5 and more
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "ann_edu": {"labels": LabelRows(path="annotator/edu_labels.jsonl", count=460_000, repository="repository", language="language")},
+    "ann_ins": {"positives": (_EDU, _INSTRUCTIONS.model_copy(update={"count": 100_000})), "negatives": 200_000},
+    "ann_hq": {"positives": (_CODE,), "negatives": 220_000},
+    "ann_hqins": {"positives": (_CODE, _INSTRUCTIONS), "negatives": 300_000},
+}
+"""The paper's four annotators (section 3.2 and its table of annotators): what each learns from, with its numbers; files are the user's.
+
+Not stated, ours: Ann-Edu's number of labels is FineWeb-Edu's (arXiv 2406.17557); the negatives of Ann-Ins and Ann-HQ are as many as their
+positives, as Ann-HQIns's are. ``snow label`` makes Ann-Edu's file; its scores.parquet is what Ann-Ins reads.
+"""
+ANN_HQINS = (_CODE, _INSTRUCTIONS)
 
 
 class HeadSettings(Settings):
@@ -181,6 +191,8 @@ class RepetitionSettings(Settings):
 class AnnotateSettings(Settings):
     """What makes a high-quality tier out of the standard tier."""
 
+    preset: Literal["ann_edu", "ann_ins", "ann_hq", "ann_hqins"] | None = None
+    """One of the paper's four annotators: sets ``labels``, or ``positives`` and ``negatives``, where they are not given (see ``PRESETS``)."""
     encoder: str = "Snowflake/snowflake-arctic-embed-m"
     """Any BERT-style hub name or folder with safetensors and a fast tokenizer, or ``fixture:all-MiniLM-L6-v2``: paper section 3.2."""
     pooling: Literal["auto", "cls", "mean"] = "auto"
@@ -223,6 +235,13 @@ class AnnotateSettings(Settings):
     def budget(self) -> int:
         """Tokens of the high-quality tier."""
         return self.repetition.unique if self.repetition else self.tokens
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("preset"), str):
+            return {**PRESETS.get(values["preset"], {}), **values}
+        return values
 
     @model_validator(mode="after")
     def _one_of_two(self) -> AnnotateSettings:

@@ -94,3 +94,17 @@ def test_nothing_scored_selects_nothing():
         10,
     )
     assert len(mask) == 0 and report == {}
+
+
+def test_floors_cut_a_language_whatever_the_budget_and_ties_at_the_threshold_are_counted():
+    rows = [{"id": f"{language}{i}", "language": language, "score": score, "tokens": 10, "bytes": 10}
+            for language in ("C", "Go", "Rust") for i, score in enumerate((0.9, 0.5, 0.5, 0.5, 0.1))]  # fmt: skip
+    corpus = dict.fromkeys(("C", "Go", "Rust"), 50.0)
+    mask, report = select(table(rows), corpus, 90, {"Go": 0.6, "*": 0.5})
+    chosen = {row["id"] for row, taken in zip(rows, mask, strict=True) if taken}
+    assert chosen == {"C0", "C1", "C2", "Go0", "Rust0", "Rust1", "Rust2"}
+    assert report["Go"]["floor"] == 0.6 and report["C"]["floor"] == 0.5 and report["Go"]["selected_tokens"] == 10
+    assert report["C"]["at_threshold"] == 3 and report["C"]["at_threshold_selected"] == 2
+    for order in (np.random.default_rng(seed).permutation(len(rows)) for seed in range(5)):  # near-threshold ties do not follow the order
+        again, _ = select(table([rows[i] for i in order]), corpus, 90, {"Go": 0.6, "*": 0.5})
+        assert {rows[i]["id"] for i, taken in zip(order, again, strict=True) if taken} == chosen
