@@ -9,7 +9,7 @@ runs that got the same answers, in whatever order and after whatever interruptio
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,7 +17,6 @@ from megatron_snow.artifacts.documents import read_documents, write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
-from megatron_snow.quality.settings import AnnotateSettings
 from megatron_snow.synthesis.checks import PASSED
 from megatron_snow.synthesis.diversity import diversity
 from megatron_snow.synthesis.gathering import gather
@@ -31,6 +30,9 @@ from megatron_snow.synthesis.server import model_name
 from megatron_snow.synthesis.settings import SynthesizeSettings
 from megatron_snow.synthesis.syntax import LANGUAGES
 from megatron_snow.synthesis.wire import Sampling
+
+if TYPE_CHECKING:
+    from megatron_snow.quality.settings import AnnotateSettings
 
 
 def synthesize(

@@ -12,16 +12,17 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from megatron_snow.artifacts.documents import Document
 from megatron_snow.artifacts.progress import say
-from megatron_snow.quality.encoder import SectionEncoder
-from megatron_snow.quality.settings import AnnotateSettings
 from megatron_snow.synthesis import spread
 from megatron_snow.synthesis.settings import DiversitySettings
+
+if TYPE_CHECKING:
+    from megatron_snow.quality.settings import AnnotateSettings
 
 _OVERLAP = 5  # words of the n-grams whose overlap is counted: those of the near-duplicate rule
 _FEWEST = 8  # documents (ours: below, every number is noise)
@@ -116,6 +117,8 @@ def _divergences(counts: Mapping[str, dict[str, Any]], what: str, seed: int) -> 
 
 def _vectors(named: Mapping[str, list[Document]], settings: AnnotateSettings) -> dict[str, np.ndarray]:
     """Unit vectors of the documents: the mean of their sections'."""
+    from megatron_snow.quality.encoder import SectionEncoder  # here: it brings torch, which most of synthesis does without
+
     encoder = SectionEncoder(settings)
     result = {}
     for name, rows in named.items():

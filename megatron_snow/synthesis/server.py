@@ -3,13 +3,16 @@
     with local_server(settings) as (url, model): ...
 
 The child is this module (``python -m megatron_snow.synthesis.server``). It prints its address when it is ready, and ends when its
-standard input does: at the end of the ``with``, and as well when this process is killed.
+standard input does: at the end of the ``with``, and as well when this process is killed. Started by hand with ``--host`` it serves until
+it is ended: a small stand-in for vLLM where a batch script is to be tried.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,7 +53,8 @@ def local_server(settings: LocalServerSettings) -> Iterator[tuple[str, str]]:
     path = gguf_file(settings.model)
     name = model_name(settings)
     threads = settings.threads or min(_MOST_THREADS, os.cpu_count() or 1)
-    command = [sys.executable, "-m", __spec__.name, str(path), name, str(threads), str(settings.slots), str(settings.context)]
+    command = [sys.executable, "-m", __spec__.name, str(path), "--name", name, "--threads", str(threads)]
+    command += ["--slots", str(settings.slots), "--context", str(settings.context)]
     # llama.cpp's threads wait for each other by spinning: without a bound all progress stops on cores that do something else as well, without
     # any spinning an idle machine is a third slower. 2,000 rounds cost little on either (ours, LOG.md 2026-11-23).
     environment = os.environ | {"GOMP_SPINCOUNT": "2000"}
@@ -89,23 +93,37 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _serve(path: str, name: str, threads: int, slots: int, context: int) -> None:
-    """In the child: serve until standard input ends."""
+def _serve(arguments: argparse.Namespace) -> None:
+    """In the child: serve until standard input ends, or where a host is given until the process is ended."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = path
-    parameters.model_alias = {name}
-    parameters.hostnames, parameters.port = ["127.0.0.1"], 0
-    parameters.n_parallel, parameters.n_ctx = slots, slots * context
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.model.path = str(gguf_file(arguments.model))
+    parameters.model_alias = {arguments.name}
+    parameters.hostnames, parameters.port = [arguments.host or "127.0.0.1"], arguments.port
+    parameters.n_parallel, parameters.n_ctx = arguments.slots, arguments.slots * arguments.context
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = arguments.threads
     parameters.n_gpu_layers, parameters.cache_ram_mib, parameters.ui, parameters.verbosity = 0, 0, False, 1
     server = xllamacpp.Server(parameters)
     sys.stdout.buffer.write(_READY + server.listening_address.encode() + b"\n")
     sys.stdout.buffer.flush()
+    if arguments.host:
+        signal.pause()  # SIGTERM ends the process as it ends any
     sys.stdin.buffer.read()
     os._exit(0)  # the server's own shutdown waits for answers that nobody will read
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Serve a GGUF model in the OpenAI format")
+    parser.add_argument("model", help="fixture:SmolLM2-135M-Instruct, a GGUF file, or a folder with one")
+    parser.add_argument("--name", required=True, help="what requests call the model")
+    parser.add_argument("--host", default="", help="address to listen at, such as 0.0.0.0 (default: 127.0.0.1, until standard input ends)")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--slots", type=int, default=1, help="requests answered at one time")
+    parser.add_argument("--context", type=int, default=2048, help="tokens of prompt and answer together")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], *(int(text) for text in sys.argv[3:]))
+    _serve(_arguments())
