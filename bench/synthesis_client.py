@@ -2,7 +2,8 @@
 
     python bench/synthesis_client.py [--rounds 3] [--requests 6000] [--in-flight 4096] [--latency 4]
 
-1. Requests a second against a server that answers at once, 256 in flight: ours (with its journal), aiohttp alone, the openai package (where it is installed: pip install openai), interleaved, medians.
+1. Requests a second against a server that answers at once, 256 in flight: ours (with its journal), aiohttp alone, the openai package (where it
+   is installed: pip install openai), interleaved, medians; by wall time and by the client's own processor time.
 2. ``--in-flight`` requests at a server that takes ``--latency`` seconds for each: answers a second beside what bare sockets get out of it,
    and how full the server was as it saw it itself, from the moment it was full first until the last request was taken.
 
