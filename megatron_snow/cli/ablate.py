@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.progress import say
+from megatron_snow.cli.output import Result
 
 if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
     from megatron_snow.ablation.arms import Opened, Unit
@@ -51,10 +54,13 @@ def ablate(
             raise SnowError(f"--task {task}: there are {len(units)} runs, numbered from 0")
         units = [units[task]]
     roads = Roads(out or Path("out") / "ablate" / f"{opened.study.name}-{opened.scale_name}")
+    runs = [{"arm": unit.arm, "seed": unit.seed} for unit in units]
+    about = {"study": opened.study.name, "scale": opened.scale_name, "tokens": opened.scale.tokens, "runs": runs, "left_out": dict(opened.absent)}
     if listing:
-        typer.echo("\n".join(f"{unit.arm} {unit.seed}" for unit in units))
+        Result().show(about, "\n".join(f"{unit.arm} {unit.seed}" for unit in units))
     elif plan:
-        typer.echo(render(opened, units, roads))
+        text = render(opened, units, roads)
+        Result().show({**about, "plan": text.splitlines()}, text)
     elif shared:
         from megatron_snow.ablation.run import run_shared
 
@@ -91,10 +97,9 @@ def _results(opened: Opened, roads: Roads) -> None:
 
     page = write_results(opened, roads)
     if page is None:
-        typer.echo("no run is finished yet: no results", err=True)
+        say("no run is finished yet: no results")
     else:
-        typer.echo(page.read_text())
-        typer.echo(f"Results: {page.parent}")
+        Result().show(orjson.loads(page.with_name("results.json").read_bytes()), f"{page.read_text()}\nResults: {page.parent}")
 
 
 def _numbers(seeds: str | None) -> list[int]:

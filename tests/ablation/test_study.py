@@ -170,6 +170,14 @@ def test_the_list_numbers_the_tasks_of_an_array(tmp_path, capsys):
     assert capsys.readouterr().out.split("\n") == ["alpha 1", "alpha 2", "beta 1", "beta 2", ""]
 
 
+def test_a_plan_as_json_is_one_object(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SNOW_OUTPUT", "json")
+    app(["ablate", str(write(tmp_path)), "--plan"], standalone_mode=False)
+    tree = json.loads(capsys.readouterr().out)
+    assert (tree["study"], tree["tokens"], len(tree["runs"]), tree["left_out"]) == ("small", 8192, 4, {})
+    assert any("to do, one at a time" in line for line in tree["plan"])
+
+
 def test_an_arm_that_fails_is_named_and_the_others_are_run(tmp_path):
     """An arm whose tier would be repeated too often is refused when its training starts; results of nothing are none."""
     sets = STUDY["scales"]["cpu"]["set"] | {"corpus.sources": [{"kind": "folder", "name": "mine", "path": str(tmp_path / "nothing")}]}
