@@ -41,6 +41,8 @@ def synthesize(
 ) -> dict[str, Any]:  # fmt: skip
     """Ask for documents seeded by ``quality/high_quality`` and write those that pass. Goes on from ``work/journal.jsonl``. Returns counts.
 
+    Where ``work`` is an artefact being made, answers of the artefact that it will replace are used again for the same requests.
+
     ``tokenizer``: the tokenizer arrow's folder, which counts accepted documents. ``decontamination``, ``redaction``: the corpus's, so that both
     tiers lack the same. ``encoder`` (the annotator's) and ``standard`` (the standard tier): what the diversity report needs, left out of it where None.
 
@@ -64,9 +66,10 @@ def synthesize(
     sampling = Sampling(model, settings.temperature, settings.top_p, settings.frequency_penalty, settings.max_tokens, settings.stop)
     questions = Questions(draw.seeds, prompts, sampling, seed)
     brief = Brief(tokenizer, decontamination, redaction or RedactionSettings(), settings.min_characters, settings.near_duplicates)
+    published = work.with_name(work.name.removesuffix(".building")) / "journal.jsonl" if work.name.endswith(".building") else None
     with Journal(work / "journal.jsonl") as journal:
         run = Run(settings, questions, brief, journal)
-        run.recall()
+        run.recall(published)
         run.ask()
         kept = run.check(run.settle(lambda ids: (row for row in read_documents(tier) if row["id"] in ids)), work)
         if not kept:

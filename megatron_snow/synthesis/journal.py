@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -84,12 +84,12 @@ class Journal:
             self._offsets[answer.id] = offset
             self._failed.pop(answer.id, None)
 
-    def _read(self, line: bytes, number: int) -> Answer:
+    def _read(self, line: bytes, number: int, path: Path | None = None) -> Answer:
         try:
             return Answer.model_validate_json(line)
         except ValidationError as error:
             raise SnowError(
-                f"{self.path}, line {number}: not an answer ({error.errors()[0]['msg']}); delete that line, its request will be asked again"
+                f"{path or self.path}, line {number}: not an answer ({error.errors()[0]['msg']}); delete that line, its request will be asked again"
             ) from error
 
     def __enter__(self) -> Journal:
@@ -109,6 +109,22 @@ class Journal:
 
     def __contains__(self, request: str) -> bool:
         return request in self._offsets
+
+    def adopt(self, other: Path, wanted: Callable[[str], bool]) -> int:
+        """Take over the answers of another journal to requests that are ``wanted`` and have none here; returns how many.
+
+        Raises SnowError where the other journal is damaged.
+        """
+        count = 0
+        with other.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                answer = self._read(line, number, other)
+                if answer.finish_reason != FAILED and answer.id not in self._offsets and wanted(answer.id):
+                    self.add(answer)
+                    count += 1
+        return count
 
     def failed(self, request: str) -> bool:
         """Whether the request failed for good and has no answer since."""

@@ -54,8 +54,15 @@ class Run:
         self._last_failure = ""
         self._bytes: Counter[str] = Counter()
 
-    def recall(self) -> None:
-        """Judge the answers that a killed run left."""
+    def recall(self, earlier: Path | None) -> None:
+        """Judge the answers that a killed run left, and those of an ``earlier`` journal to the same questions.
+
+        So another threshold or benchmark costs no answer: what was asked with the same prompt, sampling and seed is not asked again.
+        """
+        if earlier is not None and earlier.exists():
+            asked = {request.id for _, request in self._questions}
+            if taken := self._journal.adopt(earlier, asked.__contains__):
+                say(f"  {taken} answers to the same requests are taken over from {earlier}")
         if not len(self._journal):
             return
         seeds = {request.id: one for one, request in self._questions if request.id in self._journal}

@@ -10,7 +10,7 @@ from collections import Counter
 
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.synthesis import SynthesizeSettings, synthesize
-from tests.synthesis.conftest import DECONTAMINATION, MODEL, answer_slowly, answer_well
+from tests.synthesis.conftest import DECONTAMINATION, MODEL, answer_slowly, answer_well, settings
 
 PROGRAM = """
 import sys
@@ -61,3 +61,22 @@ def test_another_sampling_prompt_or_seed_uses_no_old_answer(serve, quality, toke
     before = len(endpoint.asked)
     synthesize(SynthesizeSettings(**(chosen | {"concurrency": 4, "timeout": 50})), 1, quality, tokenizer, work, DECONTAMINATION)
     assert len(endpoint.asked) == before
+
+
+def test_answers_of_the_artefact_that_is_replaced_are_used_again(serve, quality, tokenizer, tmp_path):
+    """Another threshold redoes the arrow, not the questions; a failure is asked again."""
+    endpoint = serve()
+    published, building = tmp_path / "4-synthesize", tmp_path / "4-synthesize.building"
+    for folder in (published, building):
+        folder.mkdir()
+    first = synthesize(settings(endpoint), 1, quality, tokenizer, published, DECONTAMINATION)
+    lines = (published / "journal.jsonl").read_text().splitlines(keepends=True)
+    failure = json.dumps({"id": json.loads(lines[0])["id"], "content": "status 500", "finish_reason": "failed"}) + "\n"
+    (published / "journal.jsonl").write_text(failure + "".join(lines[1:]) + lines[1][:40])
+    asked = len(endpoint.asked)
+    again = synthesize(settings(endpoint, min_characters=101), 1, quality, tokenizer, building, DECONTAMINATION)
+    assert len(endpoint.asked) == asked + 1 and again["answers"] == first["answers"] == 20
+    other = tmp_path / "other.building"
+    other.mkdir()
+    synthesize(settings(endpoint), 1, quality, tokenizer, other, DECONTAMINATION)
+    assert len(endpoint.asked) == asked + 21
