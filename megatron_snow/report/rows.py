@@ -12,7 +12,7 @@ from megatron_snow.report.html import Child, Markup, join, tag
 from megatron_snow.report.numbers import axis_number
 from megatron_snow.report.scale import Scale, fit
 
-_LEFT = 146  # room for a row's name
+_LEFT = 154  # room for a row's name
 _LETTERS = 20  # of it
 
 

@@ -47,7 +47,7 @@ document.getElementById("frame").addEventListener("load", (event) => {{
     title: page.title, scripts: page.scripts.length, width: root.scrollWidth, client: root.clientWidth,
     unnamed: unnamed.length, lost: lost.length, cut: cut.slice(0, 5).map((node) => node.textContent), touching: touching.slice(0, 5),
     figures: page.querySelectorAll("figure").length, headings: [...page.querySelectorAll("h1, h2, h3")].map((node) => node.tagName).join(" "),
-    wide: wide.slice(0, 5).map((node) => node.outerHTML.slice(0, 120)), smallest: Math.min(...small),
+    wide: wide.slice(0, 5).map((node) => node.outerHTML.slice(0, 120)), smallest: Math.min(...small), largest: Math.max(...small),
     plots: page.querySelectorAll("svg").length, background: view.getComputedStyle(page.body).backgroundColor,
     line: view.getComputedStyle(page.querySelector("path.c1")).stroke, text: view.getComputedStyle(page.querySelector("svg text")).fill,
   }});
@@ -101,7 +101,7 @@ def test_nothing_sticks_out_and_labels_can_be_read(page: str, width: int, tmp_pa
     assert found["title"] == "small: megatron_snow report" and found["scripts"] == 0
     assert found["width"] <= found["client"] <= width, found["wide"]
     assert found["wide"] == []
-    assert found["plots"] >= 10 and found["smallest"] >= 8.5  # CSS pixels; below that labels are a guess
+    assert found["plots"] >= 10 and found["smallest"] >= 8.5 and found["largest"] <= 18  # CSS pixels; below that labels are a guess, above it they shout
     assert found["figures"] >= 10 and found["unnamed"] == 0 and found["lost"] == 0
     assert found["cut"] == [] and found["touching"] == []  # labels lie on their drawing and on no other label
     assert found["headings"].startswith("H1 H2") and found["headings"].count("H1") == 1

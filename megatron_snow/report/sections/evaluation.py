@@ -41,8 +41,8 @@ def section(road: RoadView) -> Section:
     last = results[list(results)[-1]]
     body: list[Child] = [
         tag("h3", "Bits per byte: how many bits the model needs for a byte of code it has not seen; lower is better"),
-        grid([_bits_plot(results), tag("div", _bits_table(results))], "plots half"),
-        _bits_curves(results, road),
+        grid([_bits_plot(results), _bits_curves(results, road)], "plots half"),
+        _bits_table(results),
         *benchmarks.blocks(results),
     ]
     return Section("evaluation", "Evaluation by phase", _lead(results, last), body)
@@ -128,7 +128,7 @@ def _bits_curves(results: Mapping[str, Results], road: RoadView) -> Markup | Non
     drawing = phase_chart("held-out bits per byte by language over tokens", lines, [(phase, float(count)) for phase, count in tokens.items()], "bits per byte")
     rest = len(sizes) - len(largest)
     note = "Measured after each phase on the same held-out files" + (f"; {of(rest, 'language')} with less text in the table." if rest > 0 else ".")
-    return grid([figure("Held-out code over training", drawing, note, [(line.name, line.colour) for line in lines])], "plots half")
+    return figure("Held-out code over training", drawing, note, [(line.name, line.colour) for line in lines])
 
 
 def _bits_table(results: Mapping[str, Results]) -> Markup:
