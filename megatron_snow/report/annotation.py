@@ -61,6 +61,8 @@ class Calibration(Read):
     error: float
     """Mean distance of predicted and observed, weighted by files."""
     bins: list[CalibrationBin]
+    cross_fitted: bool = True
+    """Whether files were judged by a calibration fitted to others."""
 
 
 class Validation(LanguageAuc):

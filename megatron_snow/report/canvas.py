@@ -41,7 +41,8 @@ def key(name: str, tint: int, lined: bool) -> Markup:
     """A legend's entry: the line and the mark that stand for ``name``."""
     line = tag("path", d="M0 6H26", class_=f"line c{tint} k{tint}") if lined else None
     shape = tag("path", d=_outline(13, 6, tint, 4), class_=f"dot f{tint}")
-    return tag("span", tag("svg", line, shape, viewBox="0 0 26 12", aria_hidden="true", class_="key"), name)
+    view, kind = ("0 0 26 12", "key") if lined else ("7 0 12 12", "key alone")
+    return tag("span", tag("svg", line, shape, viewBox=view, aria_hidden="true", class_=kind), name)
 
 
 def _outline(x: float, y: float, tint: int, radius: float) -> str:

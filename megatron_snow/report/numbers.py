@@ -49,8 +49,9 @@ def axis_number(value: float) -> str:
 
 
 def of(amount: int, what: str) -> str:
-    """``1 file``, ``12,345 files``."""
-    return f"{count(amount)} {what}{'' if amount == 1 else 's'}"
+    """``1 file``, ``12,345 files``, ``2 repositories``."""
+    several = what[:-1] + "ies" if what.endswith("y") else what + "s"
+    return f"{count(amount)} {what if amount == 1 else several}"
 
 
 def wilson(passed: int, total: int, z: float = 1.959964) -> tuple[float, float]:

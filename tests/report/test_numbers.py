@@ -40,6 +40,7 @@ def test_axis_number(value: float, text: str) -> None:
 def test_decimal_and_plural() -> None:
     assert (decimal(0.12345), decimal(None), decimal(float("nan"))) == ("0.123", DASH, DASH)
     assert (of(1, "file"), of(1_200, "file")) == ("1 file", "1,200 files")
+    assert (of(1, "repository"), of(2, "repository")) == ("1 repository", "2 repositories")
 
 
 def test_a_phases_mixture_counts_replay_as_a_share_of_all() -> None:

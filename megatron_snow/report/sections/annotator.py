@@ -57,7 +57,7 @@ def _sources(found: Annotation) -> Markup:
     """Who vouches for the positives decides what the score means, so this comes first."""
 
     def side(name: str, part: Side) -> str:
-        return f"{name}: {count(part.positives)} positives, {count(part.negatives)} negatives, {count(part.repositories)} repositories"
+        return f"{name}: {count(part.positives)} positives, {count(part.negatives)} negatives, {of(part.repositories, 'repository')}"
 
     about, head = found.encoder, found.head
     own = [name for name in head.heads if name != "*"] if head else []
@@ -147,6 +147,8 @@ def _calibration(found: Annotation) -> Markup | None:
         horizontal(0, 1), (0, 1), ("predicted probability of a positive", "share of positives"),
     )  # fmt: skip
     note = f"Mean distance {decimal(measured.error)}, Brier score {decimal(measured.brier)}; on the dashed line a prediction is what happens. Uprights: 95 %."
+    if not measured.cross_fitted and found.head and found.head.calibration != "none":
+        note += " Fitted to the very files it is measured on, as there were too few to do without: this flatters."
     return figure("Calibration on unseen repositories", drawing, note)
 
 

@@ -28,7 +28,8 @@ def blocks(results: Mapping[str, Results]) -> list[Child]:
     return [
         tag("h3", "Programs that pass their tests"),
         grid(_charts(results)),
-        grid([tag("div", _scores(results) if several else _humaneval_table(results)), tag("div", _paper_table())], "plots half"),
+        _scores(results) if several else _humaneval_table(results),
+        _paper_table(),
         _reasons(results),
         _off_target(results),
         _annotator(results),

@@ -47,7 +47,7 @@ def section(road: RoadView) -> Section:
 
 def _lead(corpus: Corpus) -> str:
     kept = f"{count(corpus.kept)} of {count(corpus.entered)} files stay ({share(corpus.kept, corpus.entered)}); "
-    held = f"{count(corpus.heldout.documents)} of them, in {count(corpus.heldout.repositories)} whole repositories, are held out for evaluation. "
+    held = f"{count(corpus.heldout.documents)} of them, in {of(corpus.heldout.repositories, 'whole repository')}, are held out for evaluation. "
     totals = _totals(corpus)
     if not totals:
         return kept + held + "No rule dropped any."
@@ -128,7 +128,9 @@ def _samples(artefact: Artefact) -> tuple[dict[str, list[CorpusSample]], dict[st
 
 
 def _sample(row: CorpusSample) -> Sample:
-    return Sample(row.id, row.text, [row.language, row.license or "no licence stated"])
+    # What was dropped early was dropped before its licence was looked for.
+    licence = row.license or ("no licence stated" if row.kind == "kept" else "")
+    return Sample(row.id, row.text, [row.language, *([licence] if licence else [])])
 
 
 def _dropped(corpus: Corpus, rows: Mapping[str, Sequence[CorpusSample]]) -> Child:
