@@ -7,9 +7,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megatron_snow.artifacts.documents import Document
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 REPEATED_THRESHOLD = 0.5  # ours: share of 8-word runs that stood in an earlier file of the sample; see LOG.md, 2026-11-26
 LARGEST_THRESHOLD = 0.2  # ours: share of bytes that one repository may have before its habits are the model's
@@ -49,12 +52,22 @@ def hash_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
-def vendi(files: Sequence[Document]) -> float:
-    """Effective number of different topics: the Vendi score of the files' name parts (Friedman and Dieng, arXiv 2210.02410).
+def vendi_score(vectors: npt.NDArray[Any]) -> float:
+    """Effective number of different items among unit vectors [items, width] (Friedman and Dieng, arXiv 2210.02410).
 
-    A file is a tf-idf vector of the words that its names and comments are made of; the score is exp of the entropy of the eigenvalues
-    of their cosine similarities over n: n where no two files share a word, 1 where all are alike.
+    exp of the entropy of the eigenvalues of their cosines over their number: as many as there are where none is like another, 1 where
+    all are alike. From the smaller of the two Gram matrices, which have the same eigenvalues but for zeros.
     """
+    import numpy as np
+
+    matrix = vectors.astype(np.float64)
+    matrix = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
+    values = np.linalg.eigvalsh(matrix / len(vectors))
+    return effective(values[values > 1e-12].tolist())
+
+
+def vendi(files: Sequence[Document]) -> float:
+    """Effective number of different topics: the Vendi score of the files' tf-idf vectors over the words that names and comments are made of."""
     import numpy as np
 
     if not files:
@@ -65,9 +78,7 @@ def vendi(files: Sequence[Document]) -> float:
             table[row, hash_of(word) % _BUCKETS] += 1 + math.log(count)
     table *= np.log((1 + len(files)) / (1 + (table > 0).sum(0))) + 1
     norms = np.linalg.norm(table, axis=1, keepdims=True)
-    table = np.divide(table, norms, out=np.zeros_like(table), where=norms > 0)
-    values = np.linalg.eigvalsh(table.astype(np.float64) @ table.T.astype(np.float64) / len(files))
-    return effective(values[values > 1e-12].tolist())
+    return vendi_score(np.divide(table, norms, out=np.zeros_like(table), where=norms > 0))
 
 
 def measures(files: Sequence[Document], by_repository: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from megatron_snow.artifacts.documents import Document
 from megatron_snow.artifacts.progress import say
+from megatron_snow.signatures.diversity import effective, vendi_score
 from megatron_snow.synthesis import spread
 from megatron_snow.synthesis.settings import DiversitySettings
 
@@ -137,7 +138,7 @@ def _embedding(vectors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if "seeds" in vectors:
         found["own seed"] = (synthetic * vectors["seeds"]).sum(axis=1)
     return {
-        "nearest": {pair: spread.summary(values) for pair, values in found.items()}, "vendi": {name: spread.vendi(own) for name, own in vectors.items()},
+        "nearest": {pair: spread.summary(values) for pair, values in found.items()}, "vendi": {name: vendi_score(own) for name, own in vectors.items()},
         "histogram": {pair: np.histogram(np.clip(values, 0, 1), bins=20, range=(0, 1))[0].tolist() for pair, values in found.items()},
     }  # fmt: skip
 
@@ -162,7 +163,7 @@ def _topics(vectors: Mapping[str, np.ndarray], split: Mapping[str, list[list[str
         words.append(sorted(score, key=lambda word: (-score[word], word))[:_TOPIC_WORDS])
     return {
         "clusters": count, "shares": {name: own.tolist() for name, own in shares.items()}, "words": words,
-        "effective": {name: spread.effective(own) for name, own in shares.items()}, "empty": {name: int((own == 0).sum()) for name, own in shares.items()},
+        "effective": {name: effective(own.tolist()) for name, own in shares.items()}, "empty": {name: int((own == 0).sum()) for name, own in shares.items()},
     }, by_set  # fmt: skip
 
 

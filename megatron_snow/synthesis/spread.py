@@ -1,17 +1,18 @@
 """Measures of how varied a set of texts is, and how far two sets are apart. Pure functions on texts and vectors.
 
 Distinct-n (Li et al., arXiv 1510.03055), overlap of n-grams, Jensen-Shannon divergence in bits (0: the same distribution, 1: nothing in
-common), the Vendi score (Friedman and Dieng, arXiv 2210.02410): the effective number of different items.
+common), nearest neighbours. Effective numbers are in ``signatures.diversity``.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+
+from megatron_snow.signatures.distributions import jensen_shannon
 
 Ngram = tuple[str, ...]
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -68,27 +69,7 @@ def contained(inner: Sequence[str], outer: Sequence[str], n: int) -> float | Non
 
 def divergence(a: Mapping[str, float], b: Mapping[str, float]) -> float | None:
     """Jensen-Shannon divergence in bits of two distributions given as counts or shares; None where one is empty."""
-    total_a, total_b = sum(a.values()), sum(b.values())
-    if not total_a or not total_b:
-        return None
-    result = 0.0
-    for key in a.keys() | b.keys():
-        p, q = a.get(key, 0) / total_a, b.get(key, 0) / total_b
-        middle = (p + q) / 2
-        result += sum(x * math.log2(x / middle) for x in (p, q) if x) / 2
-    return max(0.0, result)
-
-
-def vendi(vectors: np.ndarray) -> float:
-    """Effective number of different items among unit vectors [items, width]: exp of the entropy of the eigenvalues of their cosines over their number.
-
-    From the smaller of the two Gram matrices, which have the same eigenvalues but for zeros.
-    """
-    matrix = vectors.astype(np.float64)
-    matrix = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
-    values = np.linalg.eigvalsh(matrix / len(vectors))
-    values = values[values > 1e-12]
-    return float(np.exp(-(values * np.log(values)).sum()))
+    return jensen_shannon(a, b) if any(a.values()) and any(b.values()) else None
 
 
 def nearest(vectors: np.ndarray, others: np.ndarray, *, same: bool = False) -> np.ndarray:
@@ -108,10 +89,3 @@ def summary(values: Sequence[float] | np.ndarray) -> dict[str, float] | None:
         return None
     array = np.asarray(values, dtype=np.float64)
     return {"mean": float(array.mean()), "median": float(np.median(array)), "p90": float(np.percentile(array, 90))}
-
-
-def effective(counts: Sequence[float] | np.ndarray) -> float:
-    """exp of the entropy of counts: how many equally large classes would be as spread."""
-    shares = np.asarray(counts, dtype=np.float64)
-    shares = shares[shares > 0] / shares.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))

@@ -9,6 +9,7 @@ import pytest
 
 from megatron_snow.artifacts.documents import write_documents
 from megatron_snow.quality.settings import AnnotateSettings
+from megatron_snow.signatures.diversity import effective, vendi_score
 from megatron_snow.synthesis import spread, synthesize
 from megatron_snow.synthesis.diversity import Sets, diversity, sample
 from megatron_snow.synthesis.settings import DiversitySettings
@@ -39,13 +40,13 @@ def test_divergence_by_hand():
 
 def test_effective_numbers():
     """Identical vectors are one, orthogonal ones as many as they are; either Gram matrix gives the same."""
-    assert spread.vendi(np.eye(4)) == pytest.approx(4) and spread.vendi(np.tile([1.0, 0, 0], (6, 1))) == pytest.approx(1)
+    assert vendi_score(np.eye(4)) == pytest.approx(4) and vendi_score(np.tile([1.0, 0, 0], (6, 1))) == pytest.approx(1)
     vectors = np.random.default_rng(0).normal(size=(30, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     values = np.linalg.eigvalsh(vectors @ vectors.T / 30)
     values = values[values > 1e-12]
-    assert spread.vendi(vectors) == pytest.approx(math.exp(-(values * np.log(values)).sum()))
-    assert spread.effective([5, 5, 5]) == pytest.approx(3) and spread.effective([7, 0]) == pytest.approx(1)
+    assert vendi_score(vectors) == pytest.approx(math.exp(-(values * np.log(values)).sum()))
+    assert effective([5, 5, 5]) == pytest.approx(3) and effective([7, 0]) == pytest.approx(1)
 
 
 def test_nearest_leaves_out_itself():
