@@ -126,7 +126,10 @@ class Client:
             place = await self._pool.place(avoid=place)
 
     async def _examined(self) -> bool:
-        """Whether any of the endpoints that all seem down is there after all and only fails at what it is asked."""
+        """Whether any of the endpoints that all seem down is there after all and only fails at what it is asked.
+
+        Not where it asks for time again and again: such tries do not count, and a quota that is used up would be asked for ever.
+        """
         if self._examination is None:
             self._examination = asyncio.create_task(self._examine())
         examination = self._examination
@@ -138,6 +141,8 @@ class Client:
     async def _examine(self) -> bool:
         there = False
         for endpoint in self._pool.endpoints:
+            if endpoint.refusing:
+                continue
             try:
                 await self._models(endpoint.url)
             except (PassingError, RefusedError):

@@ -59,6 +59,8 @@ class Endpoint:
     resumes: float = 0.0
     probing: bool = False
     last_failure: str = ""
+    refusing: bool = False
+    """Whether that was a request for time (429), not a fault."""
     rates: dict[str, Bucket] = field(default_factory=dict)
     """By what they bound: ``requests`` and ``tokens``."""
 
@@ -81,7 +83,7 @@ class Endpoint:
 
     def failed(self, error: PassingError, now: float) -> None:
         self.failures += 1
-        self.last_failure = str(error)
+        self.last_failure, self.refusing = str(error), error.busy
         enough = max(_FEWEST_FAILURES, self.places // 8)
         if error.busy or error.after or not error.reached or self.failures >= enough:
             self._pause(error.after, now)

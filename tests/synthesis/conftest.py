@@ -103,13 +103,13 @@ class Server(ThreadingHTTPServer):
 class Endpoint:
     """A real HTTP server. ``behave(handler, body, turn)`` answers one chat request, ``turn`` counting from 0."""
 
-    def __init__(self, behave: Callable[[Handler, dict[str, Any], int], None]) -> None:
+    def __init__(self, behave: Callable[[Handler, dict[str, Any], int], None], port: int = 0) -> None:
         self.behave, self.asked = behave, []
         self.models: bytes | None = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "t"}]}).encode()
         self.busy = self.most_busy = 0
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
-        self._http = Server(("127.0.0.1", 0), Handler)
+        self._http = Server(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self._http.request_queue_size = 256
         self._http.endpoint = self  # type: ignore[attr-defined]
@@ -172,8 +172,8 @@ def serve() -> Iterator[Callable[..., Endpoint]]:
     """``serve(behave)`` -> a running endpoint, stopped after the test."""
     running: list[Endpoint] = []
 
-    def start(behave: Callable[[Handler, dict[str, Any], int], None] = answer_well) -> Endpoint:
-        running.append(Endpoint(behave))
+    def start(behave: Callable[[Handler, dict[str, Any], int], None] = answer_well, port: int = 0) -> Endpoint:
+        running.append(Endpoint(behave, port))
         return running[-1]
 
     yield start

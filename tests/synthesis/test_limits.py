@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 import time
 
 import pytest
@@ -109,3 +110,37 @@ def test_an_unanswered_request_does_not_matter_where_the_tokens_are_reached(serv
     chosen = settings(serve(poisoned([])), requests=None, tokens=1500)
     counts = synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)
     assert counts["ended"] == "tokens" and counts["unanswered"] == 1 and counts["accepted_tokens"] >= 1500
+
+
+def test_a_server_that_restarts_costs_no_request_its_tries(serve, quality, tokenizer, work):
+    """Away for a second and a half: while nobody is there no try is used up."""
+
+    def behave(handler, body, turn):
+        if turn == 5:
+            first.close()
+            threading.Timer(1.5, lambda: serve(port=port)).start()
+        answer_well(handler, body, turn)
+        handler.close_connection = turn >= 5
+
+    first = serve(behave)
+    port = int(first.url.rsplit(":", 1)[1].removesuffix("/v1"))
+    chosen = settings(first, requests=30, concurrency=3, attempts=9)
+    counts = synthesize(chosen.model_copy(update={"first_wait": 0.05}), 1, quality, tokenizer, work, DECONTAMINATION)
+    assert counts["accepted"] == 30 and counts["unanswered"] == 0
+
+
+def test_a_server_that_never_answers(serve, quality, tokenizer, work):
+    released = threading.Event()
+    endpoint = serve(lambda handler, body, turn: released.wait(30))
+    with pytest.raises(SnowError, match=r"3 requests failed for good, 100 % of those asked.*time-out.*keeps the 0 answers"):
+        synthesize(settings(endpoint, requests=3, timeout=0.3, attempts=2), 1, quality, tokenizer, work, DECONTAMINATION)
+    released.set()
+    assert len(endpoint.asked) == 6
+
+
+def test_a_quota_that_is_used_up_ends_the_run(serve, quality, tokenizer, work):
+    """Refusals for lack of time cost no tries, but there is an end to them."""
+    endpoint = serve(lambda handler, body, turn: handler.reply(429, b'{"error": {"message": "insufficient quota"}}'))
+    with pytest.raises(SnowError, match=r"no answer from .*status 429 \(insufficient quota\).*tried 4 times"):
+        synthesize(settings(endpoint, requests=20), 1, quality, tokenizer, work, DECONTAMINATION)
+    assert len(endpoint.asked) < 20
