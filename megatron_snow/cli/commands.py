@@ -18,7 +18,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import exclusive
 from megatron_snow.cli.ablate import ablate
 from megatron_snow.cli.label import label
-from megatron_snow.cli.output import choose_form, report_error
+from megatron_snow.cli.output import Result, choose_form, report_error
 from megatron_snow.cli.validate_annotator import validate_annotator
 
 if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
@@ -127,14 +127,18 @@ def plan(
     gpu_memory: Annotated[str, typer.Option("--gpu-memory", help="Memory of one GPU.")] = "80GB",
     gpu_flops: Annotated[float, typer.Option("--gpu-flops", help="FLOP/s of one GPU, dense bf16; the default is an H100's.")] = 989e12,
     mfu: Annotated[float, typer.Option("--mfu", help="Share of them that an unsplit model reaches, 0..1.")] = 0.40,
+    sample: Annotated[
+        float | None, typer.Option("--sample", metavar="SHARE", help="Run the data arrows on this share of the sources (0.01) and tell what all would come to.")
+    ] = None,
 ) -> None:
     """Print what would be done: state of each arrow and why, tokens, steps, parameters, FLOPs, memory, checkpoint sizes, time budget.
 
     With --gpus also how long the phases take on that many GPUs, and the layouts that fit them, fastest first.
+    With --sample also documents, bytes, tokens and hours of the data arrows, with intervals, from a run on a share of the sources.
     """
     from megatron_snow.artifacts.units import parse_bytes
     from megatron_snow.recipe.drive import open_road
-    from megatron_snow.recipe.plan import render_plan
+    from megatron_snow.recipe.plan import plan_values, render_plan
     from megatron_snow.recipe.step_time import Cluster
 
     try:
@@ -143,7 +147,13 @@ def plan(
         raise SnowError(f"--gpu-memory: {error}") from error
     cluster = Cluster(gpus, memory, gpu_flops, mfu) if gpus is not None else None
     checked, road = open_road(recipe, overrides or [], out)
-    typer.echo(render_plan(checked, road, cluster))
+    text, values = render_plan(checked, road, cluster), plan_values(checked, road)
+    if sample is not None:
+        from megatron_snow.recipe.sample_estimate import estimate, render_estimate
+
+        values["sample"] = estimate(checked, road, sample)
+        text += "\n\n" + render_estimate(values["sample"])
+    Result().show(values, text)
 
 
 @app.command()
@@ -219,7 +229,7 @@ def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None) -> Non
 def _run(recipe: Path, overrides: list[str] | None, out: Path | None, crew: Crew | None) -> None:
     """The whole road; ranks other than the leader take part in training."""
     from megatron_snow.recipe.drive import drive, follow, open_road, summary
-    from megatron_snow.recipe.plan import render_plan
+    from megatron_snow.recipe.plan import plan_values, render_plan
 
     checked, road = open_road(recipe, overrides or [], out, crew)
     if crew and not crew.leader:
@@ -227,9 +237,10 @@ def _run(recipe: Path, overrides: list[str] | None, out: Path | None, crew: Crew
         return
     require_sandbox(checked, road, list(road.stages))
     with exclusive(road.out):
-        typer.echo(render_plan(checked, road))
+        Result().show({"plan": plan_values(checked, road)}, render_plan(checked, road))
         drive(road, list(road.stages))
-        typer.echo(summary(checked, road))
+        times = {name: status.manifest.seconds for name, status in road.statuses().items() if status.manifest}
+        Result().show({"finished": checked.name, "out": str(road.out), "seconds": times}, summary(checked, road))
     if crew:
         crew.tell(None)
 
@@ -264,9 +275,10 @@ def doctor() -> None:
 
     Looks at Python and its packages, megatron-core, NCCL, Transformer Engine, Slurm, the sandbox and the C++ index.
     """
-    from megatron_snow.cli.doctor import examine
+    from megatron_snow.cli.doctor import examine, findings
 
-    typer.echo(examine())
+    found = findings()
+    Result().show(found, examine(found))
 
 
 def main() -> None:

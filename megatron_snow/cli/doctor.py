@@ -131,11 +131,16 @@ def _features() -> list[Finding]:
     ]
 
 
-def examine() -> str:
+def findings() -> dict[str, list[Finding]]:
+    """Section -> what was found."""
+    sections = (("Machine", _machine), ("Data, synthesis, evaluation", _data), ("Training", _training), ("What a recipe can ask for", _features))
+    return {title: find() for title, find in sections}
+
+
+def examine(found: dict[str, list[Finding]]) -> str:
     """The findings as text, one a line."""
     lines = []
-    sections = (("Machine", _machine), ("Data, synthesis, evaluation", _data), ("Training", _training), ("What a recipe can ask for", _features))
-    for title, findings in ((title, find()) for title, find in sections):
+    for title, some in found.items():
         lines.append(title)
-        lines += [f"  {'ok ' if f.there else '-- '} {f.what:<28} {f.found}" + (f"  ({f.note})" if f.note else "") for f in findings]
+        lines += [f"  {'ok ' if f.there else '-- '} {f.what:<28} {f.found}" + (f"  ({f.note})" if f.note else "") for f in some]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ and moments.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from megatron_snow.artifacts.units import format_bytes, format_count, format_seconds
 from megatron_snow.model.settings import flops_per_token, padded_vocabulary, parameters
@@ -29,6 +30,32 @@ def render_plan(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> s
         SnowError: where the layout cannot run the model, or not on so many GPUs.
     """
     return "\n".join([f"{recipe.name} -> {road.out}", "", *_arrows(road), "", *render_training(recipe, road, cluster)])
+
+
+def plan_values(recipe: Recipe, road: Road) -> dict[str, Any]:
+    """The plan for programs: arrows (state, why, budget in seconds, what a done one counted), parameters, bytes of a checkpoint, and phases."""
+    vocabulary = _padded(recipe, road)
+    arrows = {
+        name: {
+            "state": status.state,
+            "why": status.why,
+            "budget": road.stages[name].budget,
+            "counts": status.manifest.counts if status.state == "done" and status.manifest else None,
+        }
+        for name, status in road.statuses().items()
+    }
+    phases = {
+        name: {
+            "tokens": phase.tokens, "steps": phase.steps, "batch": phase.batch, "sequence": phase.sequence, "blend": phase.mix,
+            "flops": phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence),
+        }
+        for name, phase in recipe.train.phases.items()
+    }  # fmt: skip
+    model = parameters(recipe.model, vocabulary)
+    return {
+        "name": recipe.name, "out": str(road.out), "arrows": arrows, "parameters": model, "vocabulary": vocabulary,
+        "checkpoint_bytes": checkpoint_bytes(model, recipe.train.precision), "phases": phases,
+    }  # fmt: skip
 
 
 def render_training(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> list[str]:
