@@ -113,8 +113,9 @@ def exclusive(out: Path) -> Iterator[None]:
         raise SnowError(f"cannot write to the output folder {out}: {error.strerror}; choose another with --out") from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # A lock of the process, not of the open file: one that children inherit would outlive a killed run with them.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX allows either
             handle.seek(0)
             raise SnowError(f"another run is at work in {out} ({handle.read().strip() or 'owner unknown'}); wait for it or choose another --out") from None
         handle.truncate(0)

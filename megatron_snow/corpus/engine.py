@@ -17,16 +17,22 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import PipelineStats
 from loguru import logger
 
+from megatron_snow.artifacts.orphans import end_with_parent
 from megatron_snow.artifacts.progress import Progress
 
 _POLL = 0.5  # seconds between looks at the completion markers
 
 
 class _Executor(LocalPipelineExecutor):  # type: ignore[misc] # datatrove ships no types
-    """The local executor; a task tells the terminal errors only."""
+    """The local executor; a task tells the terminal errors only, and a worker ends with the run that started it."""
+
+    owner = 0
+    """The process that runs the executor."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
-        logger.disable("datatrove.executor.local")  # its "n tasks completed" lines; the progress line says so
+        if os.getpid() != self.owner:
+            end_with_parent()
+        logger.disable("datatrove.executor")  # its "n tasks completed" lines, and tracebacks of errors that are raised to the user anyway
         # datatrove takes local rank 0 as the one that prints its whole log.
         return super()._run_for_rank(rank, local_rank + 1, node_rank)
 
@@ -42,6 +48,7 @@ def run_steps(steps: Sequence[PipelineStep], tasks: int, workers: int, logs: Pat
     Each task gets a copy of the steps, with what they share (a funnel) shared inside the task only.
     """
     executor = _Executor(list(steps), tasks=tasks, workers=min(workers or cores(), tasks), logging_dir=str(logs))
+    executor.owner = os.getpid()
     logger.disable("datatrove")
     try:
         with _watched(logs / "completions", tasks, label):

@@ -7,6 +7,7 @@ knows what a rank's error means; where ``train_phase`` is called under torchrun 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -49,6 +50,8 @@ def launch(spec: RunSpec, processes: int) -> None:
     codes = folder / "codes.json"
     if code == -signal.SIGKILL:
         raise LostRank(f"phase {spec.phase} was killed (often for a lack of memory): run the same command again to go on from the last checkpoint")
+    if any(path.stat().st_size == 0 for path in folder.glob("*.json")):  # written, and no byte of it found room
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     if not codes.exists():
         raise RuntimeError(f"the process that starts the ranks ended with {code} before they did; its message is above")
     _judge(folder, {int(rank): code for rank, code in json.loads(codes.read_text()).items()}, spec.phase)

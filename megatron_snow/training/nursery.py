@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from megatron_snow.parallel.backend import has_cuda_driver
@@ -36,7 +37,8 @@ def main() -> None:
     ranks = {_fork(spec, RankNumbers(number, processes, number), path.parent, stop): number for number in range(processes)}
     _end_with_launcher()
     codes = _wait(ranks, stop)
-    (path.parent / "codes.json").write_text(json.dumps(codes))
+    with suppress(OSError):  # a full disk: the launcher sees that nothing was written
+        (path.parent / "codes.json").write_text(json.dumps(codes))
 
 
 def _fork(spec: RunSpec, numbers: RankNumbers, folder: Path, stop: StopSignal) -> int:

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def run_and_report(spec: RunSpec, numbers: RankNumbers, reports: Path, stop: Sto
 
     def leave(code: int, message: str, trace: str) -> int:
         report = {"mendable": code not in (BUG, LOST), "lost": code == LOST, "message": message, "trace": trace, "time": time.time()}
-        (reports / f"error-{numbers.rank}.json").write_text(json.dumps(report))
+        with suppress(OSError):  # a full disk: the launcher sees that
+            (reports / f"error-{numbers.rank}.json").write_text(json.dumps(report))
         return code
 
     def hung(message: str) -> None:

@@ -1,8 +1,10 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -109,6 +111,58 @@ def test_second_run_in_a_folder_is_refused_with_the_owner_named(tmp_path):
     with exclusive(tmp_path):
         assert f"process {os.getpid()}" in attempt()
     assert attempt() == "held\n"
+
+
+def test_the_lock_of_a_killed_run_does_not_live_on_in_its_children(tmp_path):
+    """A forked child (a manager of datatrove's, for one) holds every open file of its parent."""
+    script = f"""
+    import os, signal, time
+    from pathlib import Path
+    from megatron_snow.artifacts.publish import exclusive
+    with exclusive(Path({str(tmp_path)!r})):
+        child = os.fork()
+        if child:
+            print(child, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as run:
+        child = int(run.stdout.readline())
+        run.wait()
+        try:
+            with exclusive(tmp_path):
+                os.kill(child, 0)  # it is alive, and the folder is free
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_worker_ends_with_its_parent(tmp_path):
+    script = """
+    import os, signal, sys, time
+    from megatron_snow.artifacts.orphans import end_with_parent
+    child = os.fork()
+    if child:
+        sys.stdin.read(1)  # the child says by closing that it watches
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    end_with_parent()
+    time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        time.sleep(0.5)
+        run.stdin.write("x")
+        run.stdin.flush()
+        child = int(run.stdout.readline())
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                os.kill(child, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.05)
+        else:
+            os.kill(child, signal.SIGKILL)
+            raise AssertionError("the worker lives on")
 
 
 def test_unwritable_output_folder_is_a_clear_error(tmp_path):
