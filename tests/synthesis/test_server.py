@@ -1,5 +1,6 @@
 """The local server with the real small model."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,8 +15,12 @@ import pytest
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.synthesis import LocalServerSettings, SynthesizeSettings, synthesize
+from megatron_snow.synthesis.client import Patience, connect
+from megatron_snow.synthesis.journal import Answer
 from megatron_snow.synthesis.server import gguf_file, local_server
+from megatron_snow.synthesis.settings import EndpointSettings
 from megatron_snow.synthesis.syntax import error_in
+from megatron_snow.synthesis.wire import Request, Sampling
 from tests.synthesis.conftest import DECONTAMINATION
 
 SMALL = "fixture:SmolLM2-135M-Instruct"
@@ -84,11 +89,21 @@ def test_real_answers_become_documents(quality, tokenizer, work, tmp_path):
     assert servers_of(os.getpid()) == []
 
 
+async def go_on(url: str, model: str, text: str) -> Answer:
+    """What the model writes after a text, by the client alone."""
+    sampling = Sampling(model, 0, 1, 0, 8, ())
+    async with connect((EndpointSettings(url=url),), None, sampling, Patience(60, 2, 0.1), 1) as client:
+        await client.check()
+        return await client.ask(Request("r", [], 1, prompt=text))
+
+
 def use_and_fail(seen: list[int]) -> None:
     with local_server(LocalServerSettings(model=SMALL, slots=1, context=256)) as (url, name):
         seen += servers_of(os.getpid())
         with urllib.request.urlopen(f"{url}/models") as page:
             assert name == "SmolLM2-135M-Instruct" and name.encode() in page.read()
+        answer = asyncio.run(go_on(url, name, "def add(left, right):\n    return"))
+        assert answer.content.startswith(" left") and answer.prompt_tokens and answer.completion_tokens == 8
         raise ZeroDivisionError
 
 
