@@ -188,4 +188,4 @@ def _report(recipe: Recipe, stages: list[Stage]) -> Stage:
         return build(inputs, recipe.model_dump(mode="json"), work)
 
     needs = tuple(stage.name for stage in stages)
-    return Stage("report", "report", "9-report", 2, recipe.model_dump(mode="json"), run, needs, budget=recipe.budget.get("report"))
+    return Stage("report", "report", "9-report", 3, recipe.model_dump(mode="json"), run, needs, budget=recipe.budget.get("report"))

@@ -85,9 +85,16 @@ def table(head: Sequence[Child], rows: Iterable[Sequence[Child]], texts: int = 1
             tag("tfoot", line(foot)) if foot else None,
         ),
         class_="scroll",
-        tabindex=0,
+        tabindex=0,  # so that the keyboard can scroll it
+        role="group",
+        aria_label=_plain(caption) or ", ".join(filter(None, map(_plain, head))),
     )
     return join(tag("p", caption, class_="note") if caption else None, scrolled)
+
+
+def _plain(child: Child) -> str:
+    """A label's text where it is plain."""
+    return child if isinstance(child, str) and not isinstance(child, Markup) else ""
 
 
 def bars(rows: Iterable[tuple[Child, float, Child]], whole: float, tint: int = 1, mark: float | None = None) -> Markup:
@@ -146,7 +153,7 @@ def code(text: str) -> Markup | None:
     """A block of untrusted text, cut to a screenful; nothing where it is empty."""
     shown = "\n".join(text[:_SAMPLE_CHARACTERS].splitlines()[:_SAMPLE_LINES])
     cut = tag("span", "\n… cut here", class_="cut") if len(shown) + 1 < len(text) else None
-    return tag("pre", tag("code", shown, cut), tabindex=0) if text.strip() else None
+    return tag("pre", tag("code", shown, cut), tabindex=0, role="group", aria_label="code") if text.strip() else None
 
 
 def tiles(items: Iterable[tuple[str, str, Child]]) -> Markup:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from megatron_snow.artifacts.progress import Progress
 from megatron_snow.report.inputs import Artefact
 from megatron_snow.report.tiers import Profile, profile
 from megatron_snow.signatures import measure
@@ -52,4 +53,10 @@ class RoadView:
     @cached_property
     def profiles(self) -> dict[str, Profile]:
         """The tiers that are there, read once for all sections."""
-        return {name: profile(folder) for name in TIERS if (folder := self.tier(name))}
+        there = {name: folder for name in TIERS if (folder := self.tier(name))}
+        found = {}
+        with Progress("reading tiers", total=len(there), unit="tiers") as bar:
+            for name, folder in there.items():
+                found[name] = profile(folder)
+                bar.advance(note=name)
+        return found

@@ -31,6 +31,7 @@ document.getElementById("frame").addEventListener("load", (event) => {{
   const wide = [...page.body.querySelectorAll("*")].filter(sticksOut);
   const unnamed = [...page.querySelectorAll("figure")].filter((node) => !node.querySelector("figcaption")?.innerText.trim())
     .concat([...page.querySelectorAll("svg:not([aria-hidden])")].filter((node) => node.getAttribute("role") !== "img" || !node.getAttribute("aria-label")));
+  const silent = [...page.querySelectorAll("[tabindex]")].filter((node) => !node.getAttribute("role") || !node.getAttribute("aria-label"));
   const lost = [...page.querySelectorAll("a[href^='#']")].filter((node) => !page.getElementById(node.getAttribute("href").slice(1)));
   const cut = [...page.querySelectorAll("svg[role=img] text")].filter((node) => {{
     const box = node.getBBox(), view = node.ownerSVGElement.viewBox.baseVal;
@@ -45,7 +46,7 @@ document.getElementById("frame").addEventListener("load", (event) => {{
   const small = [...page.querySelectorAll("svg text")].map((node) => parseFloat(view.getComputedStyle(node).fontSize) * node.getScreenCTM().a);
   document.getElementById("result").textContent = JSON.stringify({{
     title: page.title, scripts: page.scripts.length, width: root.scrollWidth, client: root.clientWidth,
-    unnamed: unnamed.length, lost: lost.length, cut: cut.slice(0, 5).map((node) => node.textContent), touching: touching.slice(0, 5),
+    unnamed: unnamed.length + silent.length, lost: lost.length, cut: cut.slice(0, 5).map((node) => node.textContent), touching: touching.slice(0, 5),
     figures: page.querySelectorAll("figure").length, headings: [...page.querySelectorAll("h1, h2, h3")].map((node) => node.tagName).join(" "),
     wide: wide.slice(0, 5).map((node) => node.outerHTML.slice(0, 120)), smallest: Math.min(...small), largest: Math.max(...small),
     plots: page.querySelectorAll("svg").length, background: view.getComputedStyle(page.body).backgroundColor,

@@ -50,7 +50,8 @@ def test_a_full_table_stays_small_and_its_shares_stay_right() -> None:
     draw.shuffle(items)
     for start in range(0, len(items), 50):
         small.add(np.array(items[start : start + 50], dtype=np.uint32))
-    fresh = [value for value in draw.sample(range(2**32), 20_000) if value not in set(once)]
+    known = set(once)
+    fresh = [value for value in draw.sample(range(2**32), 20_000) if value not in known]
     other.add(np.array([*once[:10_000], *fresh], dtype=np.uint32))
     assert len(small.counts) <= 2_000 and not small.exact
     assert small.repeated() == pytest.approx(2 / 3, abs=0.04)

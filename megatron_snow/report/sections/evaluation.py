@@ -76,7 +76,16 @@ def completions(road: RoadView) -> Section:
 
 def _completion(one: Completion) -> Markup:
     title = one.prompt.strip().splitlines()[0][:_TITLE] if one.prompt.strip() else "(empty prompt)"
-    return figure(title, tag("pre", tag("code", one.prompt[:_WRITTEN], tag("span", one.completion[:_WRITTEN], class_="written")), tabindex=0))
+    return figure(
+        title,
+        tag(
+            "pre",
+            tag("code", one.prompt[:_WRITTEN], tag("span", one.completion[:_WRITTEN], class_="written")),
+            tabindex=0,
+            role="group",
+            aria_label="completion",
+        ),
+    )
 
 
 def _lead(results: Mapping[str, Results], last: Results) -> Markup:

@@ -54,7 +54,11 @@ def _recipe(recipe: dict[str, Any]) -> Markup:
         # Bold as well as coloured: some readers do not tell the colour.
         lines += [tag("b", line.text, class_="changed") if line.changed else line.text, tag("span", line.hint, class_="hint") if line.hint else None, "\n"]
     about = tag("p", "As it was checked, every default written out; ", tag("b", "what differs stands out so", class_="changed"), ".", class_="note")
-    return tag("details", tag("summary", "The whole recipe"), tag("div", about, tag("pre", tag("code", lines), tabindex=0), class_="sample"))
+    return tag(
+        "details",
+        tag("summary", "The whole recipe"),
+        tag("div", about, tag("pre", tag("code", lines), tabindex=0, role="group", aria_label="recipe"), class_="sample"),
+    )
 
 
 def _machine(one: Artefact) -> dict[str, str]:
