@@ -43,6 +43,18 @@ but WITHOUT ANY WARRANTY; without even the implied warranty of
 MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the
 GNU General Public License for more details.
 """
+ISC = """Permission to use, copy, modify, and distribute this software for any
+purpose with or without fee is hereby granted, provided that the above
+copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+"""
 CODE = "\n\nint add(int left, int right) {\n    return left + right;\n}\n" * 40
 
 
@@ -51,7 +63,7 @@ def commented(text: str, mark: str) -> str:
 
 
 @pytest.mark.parametrize("mark", ["#", "//", " *", "--", ";;", "%"])
-@pytest.mark.parametrize(("text", "spdx"), [(MIT, "MIT"), (APACHE, "Apache-2.0"), (GPL, "GPL-2.0-or-later")])
+@pytest.mark.parametrize(("text", "spdx"), [(MIT, "MIT"), (APACHE, "Apache-2.0"), (GPL, "GPL-2.0-or-later"), (ISC, "ISC")])
 def test_notices_in_comments(text: str, spdx: str, mark: str) -> None:
     assert header_license(commented("tool.c -- does things\nCopyright 2001-2020 Jane Roe. All rights reserved.\n\n" + text, mark) + CODE) == spdx
 
