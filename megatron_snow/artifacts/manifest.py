@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from pydantic import ValidationError
 import megatron_snow
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.machine import Machine
+from megatron_snow.artifacts.progress import Progress
 from megatron_snow.artifacts.settings import Settings, digest
 
 NAME = "manifest.json"
+_WORTH_A_BAR = 4 * 2**30  # bytes; ours: some seconds of hashing
 FORMAT = 1  # of the manifest itself; a reader refuses newer ones
 _NAMED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "datatrove", "numpy", "pydantic", "transformer-engine", "triton")
 
@@ -72,9 +75,15 @@ def list_files(folder: Path, besides: tuple[str, ...] = ()) -> dict[str, FileEnt
     """Every regular file below ``folder`` (but the manifest and ``besides``) with size and hash, sorted by name."""
     skipped = {folder / name for name in (NAME, *besides)}
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p not in skipped)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        hashes = list(pool.map(file_sha256, paths))
-    return {p.relative_to(folder).as_posix(): FileEntry(bytes=p.stat().st_size, sha256=h) for p, h in zip(paths, hashes, strict=True)}
+    sizes = [path.stat().st_size for path in paths]
+    hashes = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool, ExitStack() as stack:
+        bar = stack.enter_context(Progress(f"hashing {folder.name}", sum(sizes), "B")) if sum(sizes) >= _WORTH_A_BAR else None
+        for size, found in zip(sizes, pool.map(file_sha256, paths), strict=True):
+            hashes.append(found)
+            if bar is not None:
+                bar.advance(size)
+    return {p.relative_to(folder).as_posix(): FileEntry(bytes=size, sha256=h) for p, size, h in zip(paths, sizes, hashes, strict=True)}
 
 
 def versions() -> dict[str, str]:

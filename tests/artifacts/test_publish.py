@@ -31,6 +31,18 @@ def test_published_artefact_is_whole(tmp_path):
     assert read_manifest(folder) == manifest
 
 
+def test_hashing_a_large_artefact_shows_how_far_it_is(tmp_path, monkeypatch, capsys):
+    from megatron_snow.artifacts import manifest
+
+    for number in range(3):
+        (tmp_path / str(number)).write_bytes(b"x" * 1000)
+    manifest.list_files(tmp_path)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(manifest, "_WORTH_A_BAR", 2000)
+    assert manifest.list_files(tmp_path)["1"].sha256 == file_sha256(tmp_path / "1")
+    assert f"hashing {tmp_path.name}: 3K/3K B, 100 %" in capsys.readouterr().err
+
+
 def test_fingerprint_depends_on_content_only(tmp_path):
     prints = []
     for number, (cap, text) in enumerate([(1, "x"), (2, "x"), (2, "y")]):
