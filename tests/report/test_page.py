@@ -313,6 +313,15 @@ def test_the_page_stays_small_whatever_the_corpus_and_the_run(own_road: dict[str
     assert len(_build(own_road, tmp_path / "report")) < 5_000_000 / 4  # a quarter of what it may be
 
 
+def test_where_no_program_passes_the_interval_still_says_what_is_open(own_road: dict[str, Path], tmp_path: Path) -> None:
+    path = own_road["evaluate general"] / "results.json"
+    results = json.loads(path.read_text())
+    results["benchmarks"]["humaneval+"]["pass_at"]["1"] = {"score": 0.0, "low": 0.0, "high": 0.0}  # what a bootstrap of zeros gives
+    path.write_text(json.dumps(results))
+    words = " ".join(_Page(_build(own_road, tmp_path)).sections["evaluation"].split())
+    assert "humaneval+ pass@1 0.0 (0.0 to 2.3) 12.2 (9.8 to 14.6)" in words  # Wilson's interval of 0 in 164
+
+
 def test_results_from_before_there_were_several_benchmarks_are_shown(own_road: dict[str, Path], tmp_path: Path) -> None:
     for phase in PHASES:
         path = own_road[f"evaluate {phase}"] / "results.json"

@@ -53,7 +53,7 @@ def _charts(results: Mapping[str, Results]) -> list[Markup]:
             continue
         rows = []
         for phase in dict.fromkeys([*measured, *MODELS]):
-            values = [_value("this run", measured[phase], _OURS)] if phase in measured else []
+            values = [_value("this run", measured[phase], results[phase].benchmarks[name].problems, _OURS)] if phase in measured else []
             if phase in MODELS:
                 low, high = paper.interval(phase)
                 values.append(Value("the paper's model", paper.scores[phase], _PAPERS, low, high))
@@ -67,16 +67,23 @@ def _charts(results: Mapping[str, Results]) -> list[Markup]:
     return found
 
 
-def _value(what: str, one: PassAt, tint: int) -> Value:
-    interval = (100 * one.low, 100 * one.high) if one.low is not None and one.high is not None else (None, None)
-    return Value(what, 100 * one.score, tint, *interval)
+def _interval(one: PassAt, problems: int) -> tuple[float, float] | None:
+    """In per cent. Where none or all pass, resampling the problems always gives the same: Wilson's interval says what is left open."""
+    if one.low is None or one.high is None:
+        return None
+    low, high = (one.low, one.high) if one.low < one.high else wilson(round(one.score * problems), problems)
+    return 100 * low, 100 * high
 
 
-def _score(one: PassAt | None) -> str:
+def _value(what: str, one: PassAt, problems: int, tint: int) -> Value:
+    return Value(what, 100 * one.score, tint, *(_interval(one, problems) or (None, None)))
+
+
+def _score(one: PassAt | None, problems: int) -> str:
     if one is None:
         return DASH
-    interval = f" ({100 * one.low:.1f} to {100 * one.high:.1f})" if one.low is not None and one.high is not None else ""
-    return f"{100 * one.score:.1f}{interval}"
+    found = _interval(one, problems)
+    return f"{100 * one.score:.1f}" + (f" ({found[0]:.1f} to {found[1]:.1f})" if found else "")
 
 
 def _scores(results: Mapping[str, Results]) -> Markup:
@@ -85,14 +92,14 @@ def _scores(results: Mapping[str, Results]) -> Markup:
     rows: list[list[Child]] = []
     for name in names:
         there = {phase: one.benchmarks[name] for phase, one in results.items() if name in one.benchmarks}
-        problems = count(next(iter(there.values())).problems)
+        problems = next(iter(there.values())).problems
         for tries in sorted({tries for one in there.values() for tries in one.pass_at}, key=int):
-            cells = [_score(there[phase].pass_at.get(tries) if phase in there else None) for phase in results]
-            rows.append([name, f"pass@{tries}", *cells, problems])
+            cells = [_score(there[phase].pass_at.get(tries) if phase in there else None, problems) for phase in results]
+            rows.append([name, f"pass@{tries}", *cells, count(problems)])
         if any(one.base_pass_at for one in there.values()):
-            cells = [_score((there[phase].base_pass_at or {}).get("1") if phase in there else None) for phase in results]
-            rows.append([name, "pass@1, base tests alone", *cells, problems])
-    caption = "This run, in per cent, with 95 % bootstrap intervals over problems; samples: " + ", ".join(
+            cells = [_score((there[phase].base_pass_at or {}).get("1") if phase in there else None, problems) for phase in results]
+            rows.append([name, "pass@1, base tests alone", *cells, count(problems)])
+    caption = "This run, in per cent, with 95 % bootstrap intervals over problems (Wilson's where none or all pass); samples: " + ", ".join(
         dict.fromkeys(f"{of(one.samples, 'sample')} at temperature {one.temperature:g}" for found in results.values() for one in found.benchmarks.values())
     )
     return table(["benchmark", "", *(f"after {phase}" for phase in results), "problems"], rows, texts=2, caption=caption)
