@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import Settings
 from megatron_snow.artifacts.units import Bytes, Tokens
-from megatron_snow.benchmarks.humaneval import HUMANEVAL
+from megatron_snow.benchmarks.settings import BenchmarkSettings
 from megatron_snow.sandbox import SandboxSettings
 
 
@@ -25,17 +25,26 @@ class EvaluateSettings(Settings):
     """Share of a window repeated as context for the next, in texts longer than the model's positions; 0 is fastest."""
     batch_tokens: Tokens = Field(default=8192, ge=1)  # ours: one paper-length sequence; logits at vocabulary 64,000 take 1 GiB in bf16
     """Tokens of one forward pass over held-out text, padding included."""
-    problems: str = HUMANEVAL
-    """HumanEval: ``fixture:HumanEval``, a .jsonl or .jsonl.gz file, or the folder of one."""
+    benchmarks: tuple[BenchmarkSettings, ...] = (BenchmarkSettings(name="humaneval"),)
+    """What is solved: names, or ``{name: humaneval+, source: FILE, FOLDER or hub name}`` (``benchmarks.settings``). Table 2 of the paper:
+    ``[humaneval+, mbpp+, evoeval, bigcodebench/complete]``."""
     problem_limit: int | None = Field(default=None, ge=1)
-    """Only the first so many problems (for trying things out); left out: all."""
+    """Only the first so many problems of each benchmark (for trying things out); left out: all."""
+    samples: int = Field(default=1, ge=1)
+    """Completions of a problem: 1 for greedy pass@1; 10 and more for pass@10 with a temperature."""
+    temperature: float = Field(default=0.0, ge=0, le=2)  # the paper's table 2 is greedy
+    """0: the likeliest token; else tokens are drawn (0.2 for pass@1, 0.8 for pass@100 in arXiv 2107.03374)."""
+    top_p: float = Field(default=0.95, gt=0, le=1)  # arXiv 2107.03374, section 2.3
+    """Tokens are drawn from the likeliest that hold this share of the probability."""
+    call_seconds: float = Field(default=4.0, gt=0)  # evalplus 0.3.1, DEFAULT_MIN_TIME_LIMIT; of processor time here
+    """Of one call of a HumanEval+, MBPP+ or EvoEval test, or four times the canonical solution's time where that is more."""
     max_new_tokens: Tokens = Field(default=512, ge=1)  # ours: about twice the longest canonical solution (265 of StarCoder2's tokens)
     """Length of a completion, at most."""
-    stop: tuple[str, ...] = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # Codex paper (arXiv 2107.03374), section 2.1
-    """A completion ends before the first of these: top-level code after the function asked for."""
+    stop: tuple[str, ...] | None = None
+    """A completion ends before the first of these; left out: what the public harness of each benchmark uses (``evaluation.programs``)."""
     batch_size: int = Field(default=32, ge=1)  # ours: fills two CPU cores or a GPU with a 1.3B model, without much memory for keys and values
     """Problems completed together."""
-    sandbox: SandboxSettings = SandboxSettings()
+    sandbox: SandboxSettings = SandboxSettings(timeout=60, memory=4 * 2**30)  # evalplus 0.3.1: 60 s and 4 GiB a task
     """Limits of the programs that test completions."""
     prompts: tuple[str, ...] = (
         "def fibonacci(n):",
@@ -45,3 +54,17 @@ class EvaluateSettings(Settings):
     """Completed for the reader's eye."""
     prompt_tokens: Tokens = Field(default=64, ge=1)  # ours: a few lines
     """Length of those completions."""
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _once_each(cls, chosen: tuple[BenchmarkSettings, ...]) -> tuple[BenchmarkSettings, ...]:
+        names = [name for one in chosen for name in one.benchmarks()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} is named twice; name each benchmark once (evoeval stands for five)")
+        return chosen
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> EvaluateSettings:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"samples: {self.samples} at temperature 0 are all the same; set temperature (0.2 to 0.8), or samples: 1")
+        return self

@@ -174,7 +174,7 @@ def _evaluate(recipe: Recipe, phase: str) -> Stage:
         return evaluate(recipe.evaluate, recipe.seed, inputs[model], inputs["corpus"], work)
 
     def external() -> dict[str, str]:
-        return {"problems": reference_fingerprint(recipe.evaluate.problems)}
+        return {f"problems {one.name}": one.fingerprint() for one in recipe.evaluate.benchmarks}
 
     settings = recipe.evaluate.identity()
     needs, budget = (model, "corpus"), _share(recipe, "evaluate")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from megatron_snow.artifacts.documents import write_documents
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.benchmarks.settings import BenchmarkSettings
 from megatron_snow.evaluation import EvaluateSettings, evaluate
 from tests.evaluation.conftest import document
 
@@ -32,12 +33,26 @@ def test_results(model: Path, corpus: Path, tmp_path: Path) -> None:
     assert [row["prompt"] for row in results["completions"]] == list(SETTINGS.prompts) and all(row["completion"] for row in results["completions"])
     rows = [json.loads(line) for line in (tmp_path / "humaneval.jsonl").read_text().splitlines()]
     assert [row["task_id"] for row in rows] == [f"HumanEval/{n}" for n in range(6)]
-    assert rows[0].keys() == {"task_id", "completion", "finish", "passed", "reason"}
     texts = [json.loads(line) for line in (tmp_path / "bits.jsonl").read_text().splitlines()]
     assert sum(row["bytes"] for row in texts if row["language"] == "Python" and row["set"] == "heldout") == sizes["Python"]
     solutions = [row for row in texts if row["set"] == "HumanEval"]
     assert [row["id"] for row in solutions] == [f"HumanEval/{n}" for n in range(6)]
     assert sum(row["bits"] for row in solutions) / sum(row["bytes"] for row in solutions) == pytest.approx(bits["humaneval_solutions"])
+    assert rows[0].keys() == {"task_id", "sample", "completion", "finish", "passed", "base_passed", "reason"}
+    entry = results["benchmarks"]["humaneval"]
+    assert entry["pass_at"]["1"]["score"] == counts["pass_at_1"] and entry["bits_per_byte"] == bits["humaneval_solutions"] == bits["solutions"]["humaneval"]
+
+
+def test_several_benchmarks_and_a_group(model: Path, corpus: Path, tmp_path: Path) -> None:
+    row = {"task_id": "EvoEval/0", "prompt": "def f(x):", "canonical_solution": "    return x", "entry_point": "f", "inputs": ["1", "(2,)"]}
+    for name in ("difficult", "creative", "subtle", "combine", "tool_use"):
+        (tmp_path / f"EvoEval_{name}.jsonl").write_text(json.dumps(row) + "\n")
+    chosen = (BenchmarkSettings(name="evoeval", source=str(tmp_path)),)
+    counts = evaluate(SETTINGS.model_copy(update={"benchmarks": chosen}), 1, model, corpus, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["benchmarks"]["evoeval"]["problems"] == 5 and len(results["benchmarks"]["evoeval"]["members"]) == 5
+    assert "humaneval" not in results and counts["pass_at_1_of"].keys() == results["benchmarks"].keys()
+    assert (tmp_path / "evoeval.subtle.jsonl").is_file()
 
 
 def test_the_same_again_gives_the_same_bytes(model: Path, corpus: Path, tmp_path: Path) -> None:
@@ -63,7 +78,9 @@ def test_no_model_no_tokenizer_no_corpus(model: Path, corpus: Path, tmp_path: Pa
     with pytest.raises(SnowError, match="cannot load the model in"):
         evaluate(SETTINGS, 1, bare, corpus, tmp_path)
     with pytest.raises(SnowError, match="there is no benchmark file"):
-        evaluate(SETTINGS.model_copy(update={"problems": str(tmp_path / "none.jsonl")}), 1, model, corpus, tmp_path)
+        evaluate(
+            SETTINGS.model_copy(update={"benchmarks": (BenchmarkSettings(name="humaneval", source=str(tmp_path / "none.jsonl")),)}), 1, model, corpus, tmp_path
+        )
 
 
 def test_damaged_models(model: Path, corpus: Path, tmp_path: Path) -> None:
@@ -82,7 +99,19 @@ def test_damaged_models(model: Path, corpus: Path, tmp_path: Path) -> None:
         evaluate(SETTINGS, 1, cut, corpus, tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [{"overlap": 1.0}, {"dtype": "fp16"}, {"heldout_bytes": "0"}, {"max_new_tokens": 0}, {"unknown": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"overlap": 1.0},
+        {"dtype": "fp16"},
+        {"heldout_bytes": "0"},
+        {"max_new_tokens": 0},
+        {"unknown": 1},
+        {"samples": 2},
+        {"benchmarks": ["humanevil"]},
+        {"benchmarks": ["evoeval", "evoeval/subtle"]},
+    ],
+)
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         EvaluateSettings.model_validate(wrong)

@@ -1,0 +1,76 @@
+"""Prompts, stop strings, and the program that tests a completion: as the public harness of each benchmark has them.
+
+Trailing newlines are stripped from HumanEval's and EvoEval's prompts (paper, section 4.1), MBPP's and BigCodeBench's are given as they are.
+Stop strings: Codex's (arXiv 2107.03374) for HumanEval, evalplus 0.3.1's for HumanEval+, MBPP(+) and BigCodeBench-Complete, EvoEval 0.1.0's for EvoEval.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+from megatron_snow.benchmarks.problem import Problem
+
+_HUMANEVAL = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+_COMMON = ("\nif __name__", "\ndef main(", "\nprint(")
+_EVALPLUS = (*_COMMON, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
+_MBPP = (*_COMMON, '\n"""', "\nassert")
+_EVOEVAL = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
+_CHECKER = Path(__file__).parent / "checker.py"
+_UNITTEST = """
+import unittest as _unittest
+_result = _unittest.TestResult()
+_unittest.TestLoader().loadTestsFromTestCase(TestCases).run(_result)
+for _case, _trace in _result.failures + _result.errors:
+    raise AssertionError(f"{_case.id()}: {_trace.strip().splitlines()[-1]}")
+"""
+
+
+def prompt(problem: Problem) -> str:
+    """What the model is given to go on with."""
+    strip = problem.benchmark.startswith(("humaneval", "evoeval"))
+    return problem.prompt.rstrip("\n") if strip else problem.prompt
+
+
+def solution(problem: Problem) -> str:
+    """The canonical continuation of ``prompt(problem)``."""
+    return problem.prompt[len(prompt(problem)) :] + problem.canonical_solution
+
+
+def stops(problem: Problem) -> tuple[str, ...]:
+    """What ends a completion: code behind the function asked for."""
+    name = problem.benchmark.partition("/")[0]
+    return {"humaneval": _HUMANEVAL, "mbpp": _MBPP, "mbpp+": _MBPP, "evoeval": _EVOEVAL}.get(name, _EVALPLUS)
+
+
+def whole(problem: Problem, completion: str) -> str:
+    """Prompt and completion, without last lines that keep it from being Python (a completion cut by its length), as long as the function asked for is in it."""
+    lines = (prompt(problem) + completion).split("\n")
+    least = prompt(problem).count("\n") + 1
+    for end in range(len(lines), least, -1):
+        text = "\n".join(lines[:end])
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        if any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign) for node in tree.body):
+            return text
+    return "\n".join(lines)
+
+
+def program(problem: Problem, source: str, call_seconds: float, seconds: float, base_only: bool = False) -> str:
+    """What is run to test ``source``, a whole program text. ``call_seconds``: processor time of one call of an ``inputs`` test, at the least."""
+    if problem.style == "check":
+        return f"{source}\n\n{problem.test}\n\ncheck({problem.entry_point})\n"
+    if problem.style == "asserts":
+        return f"{source}\n\n{problem.test}\n"
+    if problem.style == "unittest":
+        return f"{source}\n\n{problem.test}\n{_UNITTEST}"
+    inputs = problem.base_inputs if base_only else problem.base_inputs + problem.plus_inputs
+    task = {
+        "benchmark": problem.benchmark, "task_id": problem.task_id, "entry_point": problem.entry_point, "tolerance": problem.tolerance,
+        "inputs": inputs, "base": len(problem.base_inputs), "limit": call_seconds, "timeout": seconds,
+    }  # fmt: skip
+    canonical = problem.prompt + problem.canonical_solution
+    return f"{_CHECKER.read_text()}\n\nimport json\ncompare(json.loads({json.dumps(task)!r}), {canonical!r}, {source!r})\n"
