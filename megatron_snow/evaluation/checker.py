@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import signal
 import time
@@ -130,7 +131,7 @@ def evoeval(benchmark: str, task: str, entry_point: str, tolerance: float, argum
         return bool(all(maze[x][y] != 1 for x, y in places) and (places[-1] if places else start) == end)
     if benchmark == "evoeval/creative" and task == "EvoEval/30" and right:  # any path
         maze, start, end = arguments
-        steps = zip(found, found[1:], strict=False)
+        steps = itertools.pairwise(found)
         whole = all(maze[x][y] != 0 for x, y in found) and all(abs(a - c) + abs(b - d) == 1 for (a, b), (c, d) in steps)
         return bool(found[0] == start and found[-1] == end and whole)
     if benchmark == "evoeval/creative" and task == "EvoEval/69" and right != "No magic today":  # any pair
