@@ -112,7 +112,7 @@ def test_licence_files_by_name() -> None:
 
 def test_several_files_and_several_licences_in_one() -> None:
     apache = next(
-        Path(str(file.locate())).read_text() for file in importlib.metadata.files("requests") or () if file.name == "LICENSE" and ".dist-info" in str(file)
+        Path(str(file.locate())).read_text() for file in importlib.metadata.files("datatrove") or () if file.name == "LICENSE" and ".dist-info" in str(file)
     )
     assert text_licenses(apache) == ["Apache-2.0"]
     assert files_license([]) == ""

