@@ -15,6 +15,7 @@ using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
 void bind_blend_index(py::module_& module);
 void bind_blend_split(py::module_& module);
+void bind_clusters(py::module_& module);
 void bind_document_order(py::module_& module);
 void bind_megatron_order(py::module_& module);
 void bind_sample_reader(py::module_& module);

@@ -6,6 +6,7 @@ PYBIND11_MODULE(_csrc, module) {
     module.doc() = "Native data path of megatron_snow; use it through megatron_snow.blend and megatron_snow.corpus.";
     snow::bind_blend_index(module);
     snow::bind_blend_split(module);
+    snow::bind_clusters(module);
     snow::bind_document_order(module);
     snow::bind_megatron_order(module);
     snow::bind_sample_reader(module);

@@ -7,6 +7,7 @@ is a run of consecutive rows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -17,6 +18,7 @@ import zstandard
 from megatron_snow.artifacts.errors import SnowError
 
 SHARD_BYTES = 256 * 2**20  # uncompressed; ours: tasks of a minute or so for an engine that is parallel by file
+_LEVEL = 3  # zstd's default
 
 
 class Document(TypedDict):
@@ -77,6 +79,15 @@ def read_documents(tier: Path) -> Iterator[Document]:
         yield from read_shard(shard)
 
 
+def write_shard(path: Path, documents: Iterable[Document]) -> None:
+    """Write rows into one shard; it appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as raw, zstandard.ZstdCompressor(level=_LEVEL).stream_writer(raw) as out:
+        for row in documents:
+            out.write(orjson.dumps(row) + b"\n")
+    os.replace(part, path)
+
+
 def write_documents(tier: Path, documents: Iterable[Document], shard_bytes: int = SHARD_BYTES) -> int:
     """Write rows into numbered shards below ``tier`` (made if missing); returns how many. Always writes one shard at least."""
     tier.mkdir(parents=True, exist_ok=True)
@@ -84,7 +95,7 @@ def write_documents(tier: Path, documents: Iterable[Document], shard_bytes: int 
     total, index, row = 0, 0, next(rows, None)
     while row is not None or index == 0:
         written = 0
-        with (tier / f"{index:05d}.jsonl.zst").open("wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as out:
+        with (tier / f"{index:05d}.jsonl.zst").open("wb") as raw, zstandard.ZstdCompressor(level=_LEVEL).stream_writer(raw) as out:
             while row is not None and written < shard_bytes:
                 line = orjson.dumps(row) + b"\n"
                 out.write(line)

@@ -1,26 +1,22 @@
 """The corpus arrow: raw code -> standard tier and held-out set.
 
     list and sample -> [datatrove, parallel] read, language, licences, notebooks, rules, decontaminate, redact, sign
-                    -> exact and near-duplicates -> held-out split by repository -> sort and write
+                    -> exact and near-duplicates -> held-out split by repository -> sort -> [parallel] write
 
 Filters come first because they are cheap and parallel; duplicates are removed over the whole corpus before the split, so
 that no known near-duplicate straddles it; and the split comes before any tier, so that nothing held out can reach an
-annotator, a seed or a model. Only an index of the documents is held in memory, about 1 kB each.
+annotator, a seed or a model. Only an index of the documents is held in memory, some hundred bytes each.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from megatron_snow.artifacts.documents import Document, write_documents
-from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.progress import say, track
+from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.benchmarks.humaneval import load_humaneval
@@ -35,10 +31,7 @@ from megatron_snow.corpus.language import check_languages
 from megatron_snow.corpus.license_policy import check_licenses
 from megatron_snow.corpus.listing import Listing, make_listing
 from megatron_snow.corpus.samples import NAME as SAMPLES
-from megatron_snow.corpus.sampling import hash_order
 from megatron_snow.corpus.settings import ArchivesSource, CorpusSettings, DistributionsSource, GitSource, StdlibSource
-from megatron_snow.corpus.split import choose_heldout
-from megatron_snow.corpus.spool import Entry, SpoolReader, read_index
 from megatron_snow.corpus.takedown import read_take_down
 
 if TYPE_CHECKING:  # numpy and datatrove load with the run: this module is imported by every command
@@ -141,106 +134,28 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
 
 def _finish(settings: CorpusSettings, seed: int, work: Path, listing: Listing, funnel: Funnel) -> dict[str, Any]:
     """Duplicates, split, order and writing; returns the summary."""
-    spool = work / "stages" / "spool"
-    with SpoolReader([spool / f"{task:05d}.spool" for task in range(listing["tasks"])]) as reader:
-        kept, clusters = _unique(settings, spool, listing["tasks"], reader, funnel)
-        if not kept:
-            reasons = Counter({reason: languages.total() for reason, languages in funnel.drops.items()})
-            raise SnowError(
-                f"the corpus is empty: all {funnel.documents_in} documents were dropped ({dict(reasons.most_common(5))}); mend sources, languages or rules"
-            )
-        kept = _with_unique_ids(kept)
-        sizes: dict[str, Counter[str]] = defaultdict(Counter)
-        for entry in kept:
-            sizes[entry.repository][entry.language] += entry.size
-        heldout = choose_heldout(sizes, settings.heldout_fraction, seed)
-        kept.sort(key=lambda entry: (entry.language, entry.repository, hash_order(seed, entry.id)))
-        sides = {"standard": [e for e in kept if e.repository not in heldout], "heldout": [e for e in kept if e.repository in heldout]}
-        for name, entries in sides.items():
-            shutil.rmtree(work / name, ignore_errors=True)  # of a killed run
-            write_documents(work / name, _documents(track(entries, f"writing {name}", unit="files"), reader))
-    write_dropped(work / DROPPED, joined([spool / f"{task:05d}.dropped.jsonl.zst" for task in range(listing["tasks"])], funnel.dropped_rows))
-    licenses = Counter(entry.license or "none stated" for entry in kept)
-    for source, counts in funnel.left_out.items():
-        listing["sources"][source] |= counts
-    return (
-        funnel.summary()
-        | {name: _inventory(entries) for name, entries in sides.items()}
-        | {"licenses": dict(licenses), "sources": listing["sources"], "near_duplicates": clusters, "decontamination": {"found": dict(funnel.matches)}}
-    )
+    from megatron_snow.corpus.engine import cores, run_steps
+    from megatron_snow.corpus.finish import SIDES, Finish, inventory, licenses, plan_shards, refuse_nothing
+    from megatron_snow.corpus.writing import WriteStep
 
-
-def _unique(settings: CorpusSettings, spool: Path, tasks: int, reader: SpoolReader, funnel: Funnel) -> tuple[list[Entry], dict[str, Any]]:
-    """The documents that stay, in order of preference, and what is told of near-duplicate clusters."""
-    import numpy as np
-
-    from megatron_snow.corpus.duplicates import exact_duplicates, near_duplicates, preference
-    from megatron_snow.corpus.shingles import similarities
-
-    entries = [entry for task in range(tasks) for entry in read_index(spool / f"{task:05d}.index.jsonl")]
-    bands = np.concatenate([np.load(spool / f"{task:05d}.bands.npy", allow_pickle=False) for task in range(tasks)])
-    order = sorted(range(len(entries)), key=lambda index: preference(entries[index]))
-    entries = [entries[index] for index in order]
-    exact = exact_duplicates(entries)
-    for index, keeper in exact.items():
-        funnel.drop("exact duplicate", entries[index].language, entries[index].id, f"same as {entries[keeper].id}", of=entries[keeper].id)
-    remaining = [index for index in range(len(entries)) if index not in exact]
-    bands = bands[order][remaining]
-    entries = [entries[index] for index in remaining]
-    remembered = _Remembered(lambda index: reader.text(entries[index]).encode())
-
-    def similarity(a: int, b: int) -> float:
-        return float(similarities([remembered(a), remembered(b)], np.array([[0, 1]]), settings.near_duplicates.words)[0])
-
-    near = near_duplicates(bands, similarity, settings.near_duplicates)
-    for index, keeper in near.items():
-        funnel.drop(
-            "near duplicate", entries[index].language, entries[index].id, f"near {entries[keeper].id}\n{reader.text(entries[index])}", of=entries[keeper].id
+    stages = work / "stages"
+    spool, plan = stages / "spool", stages / "plan"
+    with Finish(settings, seed, spool, listing["tasks"], settings.workers or cores()) as finish:
+        parts = [spool / f"{task:05d}.dropped.jsonl.zst" for task in range(listing["tasks"])]
+        write_dropped(work / DROPPED, joined(parts, finish.drops(funnel)))
+        if not len(finish.duplicates.kept):
+            refuse_nothing(funnel)
+        tiers = finish.tiers()
+        names = plan_shards(tiers, plan)
+        run_steps([WriteStep(plan, spool, work, names)], len(names), settings.workers, stages / "write-logs", "writing tiers")
+        for source, counts in funnel.left_out.items():
+            listing["sources"][source] |= counts
+        return (
+            funnel.summary()
+            | {side: inventory(tiers, side) for side in SIDES}
+            | {"licenses": licenses(tiers), "sources": listing["sources"], "near_duplicates": finish.clusters()}
+            | {"decontamination": {"found": dict(funnel.matches)}}
         )
-    sizes = Counter(near.values())
-    largest = [{"kept": entries[keeper].id, "dropped": count} for keeper, count in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:10]]
-    return [entry for index, entry in enumerate(entries) if index not in near], {"clusters": len(sizes), "dropped": len(near), "largest": largest}
-
-
-class _Remembered:
-    """The n-grams of the last documents asked for: a bucket's documents are compared one after the other."""
-
-    def __init__(self, make: Any, limit: int = 512) -> None:
-        self._make, self._limit = make, limit
-        self._known: dict[int, Any] = {}
-
-    def __call__(self, index: int) -> Any:
-        if index not in self._known:
-            if len(self._known) >= self._limit:
-                self._known.pop(next(iter(self._known)))
-            self._known[index] = self._make(index)
-        return self._known[index]
-
-
-def _with_unique_ids(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries with ids made unique: rows of a folder may repeat a path (two revisions of a file)."""
-    from dataclasses import replace
-
-    seen: Counter[str] = Counter()
-    result = []
-    for entry in entries:
-        seen[entry.id] += 1
-        result.append(entry if seen[entry.id] == 1 else replace(entry, id=f"{entry.id}#{seen[entry.id]}"))
-    return result
-
-
-def _documents(entries: Iterator[Entry], reader: SpoolReader) -> Iterator[Document]:
-    for e in entries:
-        yield Document(id=e.id, text=reader.text(e), language=e.language, repository=e.repository, path=e.path, license=e.license, source=e.source)
-
-
-def _inventory(entries: Sequence[Entry]) -> dict[str, Any]:
-    languages: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0})
-    for entry in entries:
-        languages[entry.language]["files"] += 1
-        languages[entry.language]["bytes"] += entry.size
-    repositories = {entry.repository for entry in entries}
-    return {"documents": len(entries), "bytes": sum(e.size for e in entries), "repositories": len(repositories), "languages": dict(languages)}
 
 
 def _counts(summary: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ one row. What no row could mend (no file, no such column) is a ``SnowError`` bef
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import io
 import zlib
@@ -28,6 +29,8 @@ COLUMNS = {  # The Stack v1 (max_stars_repo_*), The Stack v2, StarCoderData and 
     "repository": ("max_stars_repo_name", "repository_name", "repo_name", "repository"),
     "license": ("max_stars_repo_licenses", "detected_licenses", "licenses", "license"),
     "stars": ("max_stars_count", "star_events_count", "stars"),
+    "forks": ("max_forks_count", "fork_events_count", "forks"),
+    "updated": ("committer_date", "revision_date", "visit_date", "max_stars_repo_stars_event_max_datetime", "updated"),
 }
 REQUIRED = ("text", "path", "repository")
 _FIRST_ROW = 2**30  # bytes searched for the first whole row (ours: far above any source file)
@@ -43,6 +46,9 @@ class Row:
     repository: str
     license: str
     stars: int | None
+    forks: int | None = None
+    updated: str | None = None
+    """When it was last revised: ISO 8601 in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +132,25 @@ def _row(raw: Any) -> Row | Broken:
             return Broken("malformed row", f"{field} is {values[field]!r:.80}")
     licenses = values["license"] or []
     stated = [licenses] if isinstance(licenses, str) else [str(item) for item in licenses]
-    stars = values["stars"]
-    known = isinstance(stars, int | float) and stars == stars  # not NaN
-    return Row(values["text"], values["path"], values["repository"], " AND ".join(sorted(set(stated))), int(stars) if known else None)
+    license_ = " AND ".join(sorted(set(stated)))
+    return Row(values["text"], values["path"], values["repository"], license_, _count(values["stars"]), _count(values["forks"]), _time(values["updated"]))
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and abs(value) < 2**53 else None  # neither NaN nor infinite nor no count at all
+
+
+def _time(value: Any) -> str | None:
+    """A time as ISO 8601 in UTC, so that the order of texts is that of times; None for what is none. A time without zone is taken as UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime.datetime):
+        return None
+    zoned = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
+    return zoned.astimezone(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _open(file: Path) -> IO[bytes] | gzip.GzipFile:

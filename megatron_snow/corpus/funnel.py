@@ -45,8 +45,8 @@ class Funnel:
         """One document, or row that should have been one, was read."""
         self.documents_in += 1
 
-    def drop(self, reason: str, language: str, identifier: str, text: str = "", of: str = "") -> None:
-        """One document is dropped for ``reason``; ``text`` shows why (the document, or what was wrong with it). ``of``: which stays for it."""
+    def drop(self, reason: str, language: str, identifier: str, text: str | Callable[[], str] = "", of: str = "") -> None:
+        """One document is dropped for ``reason``; ``text``, or what makes it, shows why (the document, or what is wrong). ``of``: which stays for it."""
         shown = self.shown(identifier)
         self.dropped_rows.append(Dropped(id=shown.encode(errors="replace").decode(), reason=reason, language=language or "unknown", of=of))
         self.drops.setdefault(reason, Counter())[language or "unknown"] += 1
@@ -55,12 +55,11 @@ class Funnel:
         example = len(kept) < EXAMPLES or mark <= kept[-1][0]
         language = language or "unknown"
         sample = self.samples.wants("dropped", reason, language, mark)
-        if example or sample:
-            text = self.shown(text)
+        seen = self.shown(text if isinstance(text, str) else text()) if example or sample else ""
         if example:
-            self._keep_examples(reason, [(mark, shown, text[:SNIPPET])])
+            self._keep_examples(reason, [(mark, shown, seen[:SNIPPET])])
         if sample:
-            self.samples.add(mark, Sample(kind="dropped", reason=reason, language=language, id=shown, repository="", path="", license="", text=text[:TEXT]))
+            self.samples.add(mark, Sample(kind="dropped", reason=reason, language=language, id=shown, repository="", path="", license="", text=seen[:TEXT]))
         self.samples.forget(identifier, language)
 
     def keep(self, identifier: str, metadata: Mapping[str, Any], text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 _WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
@@ -81,3 +81,24 @@ def jaccard(a: bytes, b: bytes, width: int) -> Fraction:
 def _mixed(value: int) -> int:
     value = (value ^ value >> 32) * _MIX & _ALL
     return value ^ value >> 32
+
+
+def cluster_roots(bands: Sequence[Sequence[int]], near: Callable[[int, int], bool], rounds: int) -> list[int]:
+    """The preferred document of each document's cluster. ``bands``: the keys of all documents in each band.
+
+    Buckets of a band are gone through side by side: a round's unions are seen by the next.
+    """
+    cluster = list(range(len(bands[0]) if bands else 0))
+    refused: set[tuple[int, int]] = set()
+    for keys in bands:
+        buckets = [[i for i, key in enumerate(keys) if key == one] for one in sorted(set(keys))]
+        for _ in range(rounds):
+            asked = [(b[0], i) for b in buckets for i in b[1:] if cluster[i] != cluster[b[0]] and (b[0], i) not in refused]
+            for leader, member in asked:
+                if not near(leader, member):
+                    refused.add((leader, member))
+                    continue
+                both = {cluster[leader], cluster[member]}
+                cluster = [min(both) if one in both else one for one in cluster]
+            buckets = [[i for i in b[1:] if cluster[i] != cluster[b[0]]] for b in buckets if b]
+    return cluster

@@ -36,7 +36,7 @@ from megatron_snow.corpus.settings import CorpusSettings
 from megatron_snow.corpus.shingles import band_keys
 from megatron_snow.corpus.signal_table import SUFFIX as SIGNALS
 from megatron_snow.corpus.signal_table import SignalTable
-from megatron_snow.corpus.spool import Entry, SpoolWriter, write_index
+from megatron_snow.corpus.spool import SpoolWriter, spool_file, write_bands, write_index
 from megatron_snow.corpus.takedown import REASON as TAKEN_DOWN
 
 _BATCH = 256  # documents whose signatures are made in one call (ours: bounds memory to some tens of MB)
@@ -101,7 +101,15 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
             if row.repository in self.taken_down:
                 self.funnel.drop(TAKEN_DOWN, "", f"{item['source']}/{row.repository}/{row.path}")
                 continue
-            metadata = {"source": item["source"], "repository": row.repository, "path": row.path, "license": row.license, "stars": row.stars}
+            metadata = {
+                "source": item["source"],
+                "repository": row.repository,
+                "path": row.path,
+                "license": row.license,
+                "stars": row.stars,
+                "forks": row.forks,
+                "updated": row.updated,
+            }
             yield from self._document(f"{item['source']}/{row.repository}/{row.path}", row.text.encode(), metadata, "")
 
     def _found(self, source: str, files: Iterator[Found | Refused | str]) -> Iterator[Document]:
@@ -309,24 +317,24 @@ class SpoolStep(PipelineStep):  # type: ignore[misc]
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Consume everything; yields nothing."""
-        entries: list[Entry] = []
+        rows: list[dict[str, object]] = []
         contents: list[bytes] = []
         bands: list[np.ndarray] = [band_keys([], self.settings.near_duplicates)]
-        with (self.folder / f"{rank:05d}.spool").open("wb") as file:
+        with spool_file(self.folder, rank).open("wb") as file:
             writer = SpoolWriter(file)
             for document in data:
                 content = document.text.encode()
                 offset, length = writer.add(content)
-                fields = {name: document.metadata[name] for name in ("language", "repository", "path", "license", "source", "stars")}
-                digest = blake2b(content, digest_size=16).hexdigest()
-                entries.append(Entry(id=document.id, **fields, size=len(content), digest=digest, task=rank, offset=offset, length=length))
+                fields = {name: document.metadata.get(name) for name in ("language", "repository", "path", "license", "source", "stars", "forks", "updated")}
+                place = {"size": len(content), "digest": blake2b(content, digest_size=16).digest(), "task": rank, "offset": offset, "length": length}
+                rows.append({"id": document.id, **fields, **place})
                 contents.append(content)
                 if len(contents) == _BATCH:
                     bands.append(band_keys(contents, self.settings.near_duplicates))
                     contents = []
         bands.append(band_keys(contents, self.settings.near_duplicates))
-        np.save(self.folder / f"{rank:05d}.bands.npy", np.concatenate(bands), allow_pickle=False)
+        write_bands(self.folder / f"{rank:05d}.bands.npy", np.concatenate(bands))
         write_dropped(self.folder / f"{rank:05d}.dropped.jsonl.zst", self.funnel.dropped_rows)
-        write_index(self.folder / f"{rank:05d}.index.jsonl", entries)
+        write_index(self.folder / f"{rank:05d}.index.arrow", rows)
         write_atomically(self.folder / f"{rank:05d}.funnel.json", orjson.dumps(self.funnel.dump()))
         yield from ()

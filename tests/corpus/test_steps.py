@@ -10,7 +10,7 @@ from datatrove.data import Document
 from megatron_snow.corpus.engine import run_steps
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.settings import CorpusSettings
-from megatron_snow.corpus.spool import read_index
+from megatron_snow.corpus.spool import read_table
 from megatron_snow.corpus.steps import JudgeStep, ReadStep, SpoolStep
 
 
@@ -65,8 +65,8 @@ def test_one_bad_document_costs_one_document(tmp_path: Path) -> None:
         "dull": 1, "failed in fragile": 1, "not UTF-8": 1, "holds NUL bytes": 1, "empty": 1, "too large": 1, "unreadable": 1,
     }  # fmt: skip
     assert funnel["examples"]["failed in fragile"][0][2] == "RecursionError: too deep"
-    entries = read_index(tmp_path / "spool/00000.index.jsonl")
-    assert [(entry.id, entry.size) for entry in entries] == [("s/r/good.py", 9)]  # without the byte-order mark
+    entries = read_table(tmp_path / "spool/00000.index.arrow").to_pylist()
+    assert [(entry["id"], entry["size"]) for entry in entries] == [("s/r/good.py", 9)]  # without the byte-order mark
 
 
 def test_completed_tasks_are_not_done_again(tmp_path: Path) -> None:
