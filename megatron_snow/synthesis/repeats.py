@@ -13,9 +13,10 @@ import numpy as np
 from megatron_snow.artifacts.documents import Document
 from megatron_snow.corpus.duplicates import near_duplicates
 from megatron_snow.corpus.settings import NearDuplicateSettings
-from megatron_snow.corpus.shingles import band_keys, similarities
+from megatron_snow.corpus.shingles import band_keys
 
 _SEEDS_AT_ONCE = 256  # files whose bands are made in one call (ours)
+_USUAL_BYTES = 2**14  # of a document, by which comparisons are put into batches (ours: answers end at some thousand tokens)
 
 
 def exact_repeats(fingerprints: Sequence[bytes]) -> set[int]:
@@ -43,15 +44,15 @@ def near_repeats(
     near_sources = _sharing(own, sources, settings)
     first = len(near_sources)
     kept = np.array([row for row, _ in near_sources], dtype=np.uint64).reshape(first, settings.bands)
-    pair = np.array([[0, 1]])
+    bands_of = np.concatenate([kept, own])
 
     def read(index: int) -> bytes:
         return near_sources[index][1] if index < first else text(index - first).encode()
 
-    def similarity(a: int, b: int) -> float:
-        return float(similarities([read(a), read(b)], pair, settings.words)[0])
-
-    found = near_duplicates(np.concatenate([kept, own]), similarity, settings)
+    roots = near_duplicates(
+        lambda band: bands_of[:, band], len(bands_of), np.full(len(bands_of), _USUAL_BYTES), lambda numbers: [read(int(i)) for i in numbers], settings
+    )
+    found = {index: int(other) for index, other in enumerate(roots) if other != index}
     return {index - first: other - first if other >= first else None for index, other in found.items() if index >= first}
 
 
