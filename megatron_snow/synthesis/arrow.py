@@ -82,7 +82,8 @@ def synthesize(
     if settings.diversity is not None:
         sets = gather(work / "synthetic", {one.document_id: one.text for one, _ in kept}, tier, standard, settings.diversity.sample, seed)
         found = diversity(sets, settings.diversity, encoder if settings.diversity.embeddings else None, seed)
-        write_atomically(work / "diversity.json", orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+        if found is not None:
+            write_atomically(work / "diversity.json", orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
     described = {"name": ", ".join(settings.prompts), "sha256": ", ".join(prompt.sha256 for prompt in prompts)}
     summary = run.summary(kept) | {
         "seeds": {"drawn": len(draw.seeds), "skipped": draw.skipped}, "model": model, "prompt": described, "styles": run.styles(kept),

@@ -26,7 +26,7 @@ def blocks(road: RoadView) -> list[Child]:
     title = tag("h3", "New and varied? Synthetic files beside the ones that seeded them and the standard tier's")
     found = _read(road)
     if found is None:
-        return [title, missing("diversity", "The synthesize artefact holds no diversity.json.")]
+        return [title, missing("diversity", "The synthesize artefact holds no diversity.json: it was not asked for, or there were too few documents.")]
     about = f"{of(found.documents, 'document')} of each set, drawn at random; the seeds are the selected files that the synthetic documents grew from."
     return [
         title,
