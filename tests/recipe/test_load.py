@@ -48,7 +48,7 @@ def _write(tmp_path, text):
         ("budget.corpus=soon", r"budget.corpus: 'soon' is not a time in seconds; write it like 90 s"),
         ("budget.corups=60 s", r"no arrow is called 'corups'"),
         ("corpus.sources.0.max_bytes=10 zebras", r"max_bytes: '10 zebras' is not a size in bytes; write it like 8GiB"),
-        ("corpus.sources.0.kind=git", r"corpus.sources.0: .*git"),
+        ("corpus.sources.0.kind=tape", r"corpus.sources.0: .*tape"),
         ("name=a b", r"name: .*pattern"),
         ("name=/tmp/elsewhere", r"name: .*pattern"),
         ("train.phases.a/b={blend: {standard: 1}, tokens: 1B, batch: 8, sequence: 512}", r"'a/b' names a folder"),
