@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
-from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.errors import SnowError, Stopped
 from megatron_snow.artifacts.progress import say
 from megatron_snow.cli.output import Result
 
@@ -66,12 +66,18 @@ def ablate(
 
         run_shared(units, roads)
     else:
+        failed: SnowError | None = None
         try:
             if not results_only:
                 _run(study, opened, units, roads, overrides or [], jobs)
-        finally:
-            if results:
-                _results(opened, roads)
+        except Stopped:
+            raise  # somebody waits for the end
+        except SnowError as error:
+            failed = error
+        if results:
+            _results(opened, roads)
+        if failed:
+            raise failed
 
 
 def _run(study: Path, opened: Opened, units: list[Unit], roads: Roads, overrides: list[str], jobs: int) -> None:
