@@ -71,7 +71,7 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "results.json", json.dumps(tree, indent=1, ensure_ascii=False).encode())
     write_atomically(folder / "results.csv", _csv(tree["metrics"]).encode())
-    plots = {metric: f"{_slug(metric)}.svg" for metric in tree["metrics"]}
+    plots = {metric: f"{slug(metric)}.svg" for metric in tree["metrics"]}
     for metric, name in plots.items():
         write_atomically(folder / name, plot.draw(metric, tree["metrics"][metric], {arm: about["title"] for arm, about in tree["arms"].items()}).encode())
     found = alarms.signatures(finished)
@@ -124,5 +124,6 @@ def _csv(metrics: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _slug(metric: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", metric).strip("-").lower() or "metric"
+def slug(metric: str) -> str:
+    """A file's name for a metric's plot: another one for C, C++ and C#."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", metric.replace("+", "plus").replace("#", "sharp")).strip("-").lower() or "metric"

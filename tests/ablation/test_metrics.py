@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from megatron_snow.ablation.metrics import RunMetrics, assemble, lower_is_better, read_run, unit
+from megatron_snow.ablation.results import slug
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.recipe.stage import Road, Stage
 
@@ -82,3 +83,8 @@ def test_arms_are_assembled_over_the_items_all_their_seeds_have():
 def test_what_a_metrics_name_says():
     assert lower_is_better("bits/heldout") and lower_is_better("validation/gap") and not lower_is_better("pass@1/x") and not lower_is_better("annotator/auc")
     assert {unit(name) for name in ("bits/a", "validation/a", "pass@1/a", "annotator/auc")} == {"bits per byte", "nats a token", "share solved", "ROC-AUC"}
+
+
+def test_every_metric_has_a_plot_of_its_own():
+    names = ["bits/heldout/C", "bits/heldout/C++", "bits/heldout/C#", "bits/heldout", "bits/humaneval", "bits/humaneval+"]
+    assert len({slug(name) for name in names}) == len(names)
