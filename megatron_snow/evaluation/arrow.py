@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.benchmarks.problem import Problem
 from megatron_snow.evaluation import heldout, programs
@@ -62,6 +64,15 @@ def _problems(settings: EvaluateSettings) -> dict[str, list[Problem]]:
     for chosen in settings.benchmarks:
         for problem in chosen.load():
             found.setdefault(problem.benchmark, []).append(problem)
+    if programs.INSTRUCT in found:
+        raise SnowError(f"{programs.INSTRUCT} is for models that follow instructions, and prompts are completed here; name bigcodebench/complete instead")
+    for name, problems in found.items():
+        able = [problem for problem in problems if programs.can_run(problem)]
+        if len(able) < len(problems):
+            say(f"  {name}: {len(problems) - len(able)} of {len(problems)} problems want libraries that the sandbox does not hold; the score is of the others")
+        if not able:
+            raise SnowError(f"{name}: every problem wants libraries that the sandbox does not hold, such as {', '.join(problems[0].libraries)}; leave it out")
+        found[name] = able
     return {name: problems[: settings.problem_limit] for name, problems in found.items()}
 
 

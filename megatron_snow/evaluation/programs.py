@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
 
 from megatron_snow.benchmarks.problem import Problem
@@ -25,6 +26,14 @@ _unittest.TestLoader().loadTestsFromTestCase(TestCases).run(_result)
 for _case, _trace in _result.failures + _result.errors:
     raise AssertionError(f"{_case.id()}: {_trace.strip().splitlines()[-1]}")
 """
+
+
+INSTRUCT = "bigcodebench/instruct"
+
+
+def can_run(problem: Problem) -> bool:
+    """Whether the sandbox's Python, the standard library alone, holds what the problem imports (BigCodeBench names it)."""
+    return all(name.partition(".")[0] in sys.stdlib_module_names for name in problem.libraries)
 
 
 def prompt(problem: Problem) -> str:

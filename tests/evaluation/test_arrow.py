@@ -55,6 +55,26 @@ def test_several_benchmarks_and_a_group(model: Path, corpus: Path, tmp_path: Pat
     assert (tmp_path / "evoeval.subtle.jsonl").is_file()
 
 
+def test_problems_that_want_libraries_are_left_out_aloud(model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"complete_prompt": "def task_func():\n", "instruct_prompt": "Write it.", "canonical_solution": "    return 1\n", "entry_point": "task_func",
+           "test": "import unittest\nclass TestCases(unittest.TestCase):\n    def test(self): self.assertEqual(task_func(), 1)\n"}  # fmt: skip
+    rows = [row | {"task_id": "B/0", "libs": "['json']"}, row | {"task_id": "B/1", "libs": "['pandas']"}]
+    file = tmp_path / "b.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+
+    def chosen(name: str) -> EvaluateSettings:
+        return SETTINGS.model_copy(update={"benchmarks": (BenchmarkSettings(name=name, source=str(file)),)})
+
+    evaluate(chosen("bigcodebench/complete"), 1, model, corpus, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["benchmarks"]["bigcodebench/complete"]["problems"] == 1
+    assert "1 of 2 problems want libraries" in "".join(capsys.readouterr())
+    with pytest.raises(SnowError, match="is for models that follow instructions"):
+        evaluate(chosen("bigcodebench/instruct"), 1, model, corpus, tmp_path)
+    file.write_text(json.dumps(rows[1]) + "\n")
+    with pytest.raises(SnowError, match="every problem wants libraries"):
+        evaluate(chosen("bigcodebench/complete"), 1, model, corpus, tmp_path)
+
+
 def test_the_same_again_gives_the_same_bytes(model: Path, corpus: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
