@@ -18,6 +18,7 @@ void bind_blend_split(py::module_& module);
 void bind_clusters(py::module_& module);
 void bind_document_order(py::module_& module);
 void bind_megatron_order(py::module_& module);
+void bind_needles(py::module_& module);
 void bind_sample_reader(py::module_& module);
 void bind_shard_scan(py::module_& module);
 void bind_signatures(py::module_& module);

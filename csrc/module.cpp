@@ -9,6 +9,7 @@ PYBIND11_MODULE(_csrc, module) {
     snow::bind_clusters(module);
     snow::bind_document_order(module);
     snow::bind_megatron_order(module);
+    snow::bind_needles(module);
     snow::bind_sample_reader(module);
     snow::bind_shard_scan(module);
     snow::bind_signatures(module);

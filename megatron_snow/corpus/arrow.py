@@ -19,10 +19,9 @@ import orjson
 from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
-from megatron_snow.benchmarks.humaneval import load_humaneval
 from megatron_snow.corpus.archives import archives_fingerprint
 from megatron_snow.corpus.dropped import NAME as DROPPED
-from megatron_snow.corpus.dropped import joined, write_dropped
+from megatron_snow.corpus.dropped import join_files, joined, write_dropped
 from megatron_snow.corpus.folder import folder_fingerprint
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.git import git_fingerprint
@@ -38,6 +37,7 @@ if TYPE_CHECKING:  # numpy and datatrove load with the run: this module is impor
     from megatron_snow.corpus.decontamination import Detector
 
 _SUMMARY = "summary.json"
+CONTAMINATED = "contaminated.jsonl"
 
 
 def source_fingerprint(settings: CorpusSettings) -> str:
@@ -64,9 +64,10 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     """Build the corpus below ``work``; goes on where a killed run with the same settings stopped. Returns counts.
 
     Writes ``standard/*.jsonl.zst`` and ``heldout/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language and
-    repository, files of a repository in seeded random order), ``dropped.jsonl.zst`` (every drop by name, ``corpus.dropped``) and
+    repository, files of a repository in seeded random order), ``dropped.jsonl.zst`` (every drop by name, ``corpus.dropped``),
+    ``contaminated.jsonl`` (every benchmark item that was found: document, benchmark, problem, what, how, share),
     ``samples.jsonl`` (of what was dropped and kept, ``corpus.samples``),
-    ``signals.parquet`` (what the rules measured of every file they saw, ``corpus.signal_table``),
+    ``signals.parquet`` (what the rules measured of every file they saw, ``corpus.signal_table``) and
     ``summary.json``: ``in``, ``kept``, ``drops`` (reason -> language -> count), ``examples`` (reason -> id and snippet),
     ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
@@ -75,7 +76,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
 
     Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
     """
-    from megatron_snow.corpus.decontamination import Detector, items
+    from megatron_snow.corpus.decontamination import Detector
     from megatron_snow.corpus.signal_table import NAME as TABLE
     from megatron_snow.corpus.signal_table import SUFFIX as SIGNALS
     from megatron_snow.corpus.signal_table import join_tables
@@ -86,15 +87,13 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
         check_languages(settings.languages)
         check_licenses(settings.licenses)
         read_take_down(settings.take_down)  # a list that cannot be read is said before hours of listing
-        detector = Detector(items(load_humaneval(settings.decontamination.humaneval)), settings.decontamination.min_characters)
+        detector = Detector.of(settings.decontamination)
         listing = make_listing(settings, seed, stages / "listing")
         funnel = _filter(settings, detector, listing, stages)
         summary = _finish(settings, seed, work, listing, funnel)
         funnel.samples.write(work / SAMPLES)
         join_tables([stages / "spool" / f"{task:05d}{SIGNALS}" for task in range(listing["tasks"])], work / TABLE)
-        summary["decontamination"] = {"sought": len(detector.items), "ignored": [f"{item.problem} {item.what}" for item in detector.ignored]} | summary[
-            "decontamination"
-        ]
+        summary["decontamination"] = {"sought": len(detector.items), "ignored": [item.name for item in detector.ignored]} | summary["decontamination"]
         write_atomically(summary_file, orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     shutil.rmtree(stages, ignore_errors=True)
     return _counts(orjson.loads(summary_file.read_bytes()))
@@ -122,7 +121,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
         RedactionStep(settings, redactor, shared),
         SpoolStep(spool, settings, shared),
     ]
-    run_steps(steps, listing["tasks"], settings.workers, stages / "filter-logs", "filtering")
+    run_steps(steps, listing["tasks"], settings.workers, stages / "filter-logs", "filtering", settings.executor)
     funnel = Funnel(languages=settings.languages)
     for task in range(listing["tasks"]):
         funnel.add(orjson.loads((spool / f"{task:05d}.funnel.json").read_bytes()))
@@ -142,12 +141,13 @@ def _finish(settings: CorpusSettings, seed: int, work: Path, listing: Listing, f
     spool, plan = stages / "spool", stages / "plan"
     with Finish(settings, seed, spool, listing["tasks"], settings.workers or cores()) as finish:
         parts = [spool / f"{task:05d}.dropped.jsonl.zst" for task in range(listing["tasks"])]
+        join_files(work / CONTAMINATED, [spool / f"{task:05d}.matches.jsonl" for task in range(listing["tasks"])])
         write_dropped(work / DROPPED, joined(parts, finish.drops(funnel)))
         if not len(finish.duplicates.kept):
             refuse_nothing(funnel)
         tiers = finish.tiers()
         names = plan_shards(tiers, plan)
-        run_steps([WriteStep(plan, spool, work, names)], len(names), settings.workers, stages / "write-logs", "writing tiers")
+        run_steps([WriteStep(plan, spool, work, names)], len(names), settings.workers, stages / "write-logs", "writing tiers", settings.executor)
         for source, counts in funnel.left_out.items():
             listing["sources"][source] |= counts
         return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -58,3 +59,13 @@ def joined(parts: Sequence[Path], more: Iterable[Dropped]) -> Iterator[Dropped]:
     for part in parts:
         yield from read_dropped(part)
     yield from more
+
+
+def join_files(path: Path, parts: Sequence[Path]) -> None:
+    """The bytes of all parts in one file; it appears whole or not at all."""
+    whole = path.with_name(path.name + ".part")
+    with whole.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, out)
+    os.replace(whole, path)

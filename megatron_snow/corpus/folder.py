@@ -112,9 +112,14 @@ def row_groups(file: Path) -> list[tuple[int | None, int]]:
 
 def read_rows(file: Path, group: int | None, max_bytes: int) -> Iterator[Row | Broken]:
     """Stream the rows of one part of a file; every row of it yields one item, in order."""
+    for raw in raw_rows(file, group, 8 * max_bytes + 2**16):
+        yield raw if isinstance(raw, Broken) else _row(raw)
+
+
+def raw_rows(file: Path, group: int | None, longest: int) -> Iterator[Any]:
+    """The rows of one part of a file as they are, of parquet ``COLUMNS`` only; ``longest``: bytes of a line of JSON."""
     try:
-        for raw in _parquet_rows(file, group) if group is not None else _json_rows(file, 8 * max_bytes + 2**16):
-            yield raw if isinstance(raw, Broken) else _row(raw)
+        yield from _parquet_rows(file, group) if group is not None else _json_rows(file, longest)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError, ValueError) as error:
         yield Broken("damaged file", f"{file}: {error}")
 

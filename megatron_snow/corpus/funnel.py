@@ -40,6 +40,8 @@ class Funnel:
         self._examples: dict[str, list[tuple[str, str, str]]] = {}
         self.dropped_rows: list[Dropped] = []
         """Every drop of this funnel by name; what ``add`` brings is not in it."""
+        self.match_rows: list[dict[str, Any]] = []
+        """Every benchmark item found; what ``add`` brings is not in it."""
 
     def enter(self) -> None:
         """One document, or row that should have been one, was read."""
@@ -69,9 +71,10 @@ class Funnel:
             shown = {name: self.shown(metadata[name]) for name in ("repository", "path", "license")}
             self.samples.add(order, Sample(kind="kept", reason="", language=language, id=identifier, text=self.shown(text)[:TEXT], **shown))  # type: ignore[typeddict-item]
 
-    def match(self, item: str) -> None:
-        """A benchmark's ``item`` was found in a document."""
+    def match(self, item: str, row: dict[str, Any]) -> None:
+        """A benchmark's ``item`` was found in a document; ``row``: which, where and how (``decontamination.Match.row``)."""
         self.matches[item] += 1
+        self.match_rows.append(row)
 
     def redact(self, language: str, found: Counter[tuple[str, str]]) -> None:
         """Placeholders were put into a document; ``found``: (placeholder, kind) -> how many."""

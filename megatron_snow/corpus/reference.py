@@ -102,3 +102,28 @@ def cluster_roots(bands: Sequence[Sequence[int]], near: Callable[[int, int], boo
                 cluster = [min(both) if one in both else one for one in cluster]
             buckets = [[i for i in b[1:] if cluster[i] != cluster[b[0]]] for b in buckets if b]
     return cluster
+
+
+def find_items(whole: Sequence[bytes], words: Sequence[bytes], width: int, overlap: float, text: bytes) -> list[tuple[int, bool, float]]:
+    """The items in an ASCII text, as ``Needles.find``: (item, whether as a whole, share of its words covered)."""
+    compared = b"".join(text.split()).lower()
+    there = set(_runs(words_of(text.lower()), width))
+    found = []
+    for number, (sought, wording) in enumerate(zip(whole, words, strict=True)):
+        if sought and sought in compared:
+            found.append((number, True, 1.0))
+            continue
+        own = words_of(wording.lower())
+        covered: set[int] = set()
+        every: set[int] = set()
+        for start, run in enumerate(_runs(own, width)):
+            if 2 * sum(len(word) > 1 and re.search(rb"[a-z\x80-\xff]", word) is not None for word in run) >= width:
+                every |= set(range(start, start + width))
+                covered |= set(range(start, start + width)) if run in there else set()
+        if covered and len(covered) / len(every) >= overlap:
+            found.append((number, False, len(covered) / len(every)))
+    return found
+
+
+def _runs(words: Sequence[bytes], width: int) -> list[tuple[bytes, ...]]:
+    return [tuple(words[i : i + width]) for i in range(len(words) - width + 1)]

@@ -10,8 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from megatron_snow.artifacts.settings import RUNTIME, Settings
+from megatron_snow.artifacts.settings import RUNTIME, Settings, digest
 from megatron_snow.artifacts.units import Bytes
+from megatron_snow.benchmarks.problem import Problem
+from megatron_snow.benchmarks.wordings import Wording
+from megatron_snow.corpus.executors import Executor, LocalExecutor
+from megatron_snow.corpus.sought import SoughtBenchmark
 
 PAPER_LANGUAGES = (  # arXiv 2409.02326, section 3.1, in its order; "Shell" is linguist's name for its Bash
     "Python", "Java", "C++", "C", "JavaScript", "PHP", "C#", "Go", "TypeScript",
@@ -157,12 +161,30 @@ class NearDuplicateSettings(Settings):
 
 
 class DecontaminationSettings(Settings):
-    """Benchmarks whose docstrings and canonical solutions must not be in the corpus."""
+    """Benchmarks whose docstrings, wordings and canonical solutions must not be in the corpus."""
 
     humaneval: str = "fixture:HumanEval"
-    """A HumanEval.jsonl(.gz), a folder with one, or the fixture."""
+    """A HumanEval.jsonl(.gz), a folder with one, or the fixture; empty: none, it is among ``benchmarks`` or not looked for."""
+    benchmarks: tuple[SoughtBenchmark, ...] = ()
+    """Further ones, by name: ``[humaneval+, mbpp+, evoeval, bigcodebench/complete, apps, gsm8k, ds1000]``. What is reported on belongs here."""
+    ngram_words: int = Field(default=10, ge=1)  # DeepSeek-Coder (arXiv 2401.14196), section 2; Qwen2.5-Coder (arXiv 2409.12186), section 3: 10 words
+    ngram_overlap: float = Field(
+        default=0.5, gt=0, le=1
+    )  # Tulu 3 (arXiv 2411.15124), section 3.2: half of a test item's tokens; one n-gram alone is too little
+    """Share of a text's words that n-grams found in a file must cover. Texts of fewer than ``ngram_words`` words are sought whole only."""
     min_characters: int = Field(default=30, ge=8)  # ours: StarCoder2's list of texts too generic to drop files for ends at 22, sorted(list(set(l))) has 26
     """Shorter docstrings and solutions, white space and case removed, are not looked for: ordinary code holds them."""
+
+    def _sought(self) -> tuple[SoughtBenchmark, ...]:
+        return (*((SoughtBenchmark(name="humaneval", source=self.humaneval),) if self.humaneval else ()), *self.benchmarks)
+
+    def problems(self) -> list[Problem | Wording]:
+        """The problems of all benchmarks. Raises SnowError where one cannot be read."""
+        return [problem for benchmark in self._sought() for problem in benchmark.load()]
+
+    def fingerprint(self) -> str:
+        """Changes when a local file behind a benchmark does."""
+        return digest([benchmark.fingerprint() for benchmark in self._sought()])
 
 
 class CorpusSettings(Settings):
@@ -183,6 +205,8 @@ class CorpusSettings(Settings):
     """A file of repository names, one a line, whose files are dropped unread (``corpus.takedown``). Its names decide the result, not its place."""
     heldout_fraction: float = Field(default=0.005, gt=0, lt=0.5)  # ours: bits per byte wants megabytes a language, not a share
     """Share of repositories kept out of every tier, by hash of their name; see ``corpus.split``."""
+    executor: Annotated[Executor, RUNTIME] = LocalExecutor()
+    """Where the parallel steps run: ``{kind: local}``, ``{kind: slurm, partition: cpu}`` or ``{kind: ray}``. Does not change the result."""
     workers: Annotated[int, RUNTIME] = Field(default=0, ge=0)
     """Processes; 0 is one a core. Does not change the result."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
+import uuid
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -273,12 +274,13 @@ class DecontaminationStep(JudgeStep):
         self.detector = detector
 
     def judge(self, document: Document) -> str | None:
-        """Counts which item was found, and shows it before the text of the example."""
-        found = self.detector.find(document.text)
-        if found is None:
+        """Records what was found, and shows the first of it before the text of the example."""
+        found = self.detector.matches(document.text)
+        if not found:
             return None
-        self.funnel.match(f"{found.problem} {found.what}")
-        document.text = f"[{found.problem} {found.what}]\n{document.text}"
+        for match in found:
+            self.funnel.match(match.item.name, match.row(self.funnel.shown(document.id)))
+        document.text = f"[{found[0].item.name}]\n{document.text}"
         return "contaminated"
 
 
@@ -320,7 +322,8 @@ class SpoolStep(PipelineStep):  # type: ignore[misc]
         rows: list[dict[str, object]] = []
         contents: list[bytes] = []
         bands: list[np.ndarray] = [band_keys([], self.settings.near_duplicates)]
-        with spool_file(self.folder, rank).open("wb") as file:
+        part = spool_file(self.folder, rank).with_suffix(f".{uuid.uuid4().hex}")  # a task that Slurm took for lost may still be writing
+        with part.open("wb") as file:
             writer = SpoolWriter(file)
             for document in data:
                 content = document.text.encode()
@@ -333,8 +336,10 @@ class SpoolStep(PipelineStep):  # type: ignore[misc]
                     bands.append(band_keys(contents, self.settings.near_duplicates))
                     contents = []
         bands.append(band_keys(contents, self.settings.near_duplicates))
+        os.replace(part, spool_file(self.folder, rank))
         write_bands(self.folder / f"{rank:05d}.bands.npy", np.concatenate(bands))
         write_dropped(self.folder / f"{rank:05d}.dropped.jsonl.zst", self.funnel.dropped_rows)
+        write_atomically(self.folder / f"{rank:05d}.matches.jsonl", b"".join(orjson.dumps(row) + b"\n" for row in self.funnel.match_rows))
         write_index(self.folder / f"{rank:05d}.index.arrow", rows)
         write_atomically(self.folder / f"{rank:05d}.funnel.json", orjson.dumps(self.funnel.dump()))
         yield from ()

@@ -54,7 +54,7 @@ def _corpus(recipe: Recipe) -> Stage:
         from megatron_snow.corpus.takedown import take_down_fingerprint
 
         taken_down = {} if recipe.corpus.take_down is None else {"take-down list": take_down_fingerprint(recipe.corpus.take_down)}
-        return {"sources": source_fingerprint(recipe.corpus), "HumanEval": reference_fingerprint(recipe.corpus.decontamination.humaneval)} | taken_down
+        return {"sources": source_fingerprint(recipe.corpus), "benchmarks": recipe.corpus.decontamination.fingerprint()} | taken_down
 
     return Stage("corpus", "corpus", "1-corpus", 5, recipe.corpus.identity(), run, external=external, budget=recipe.budget.get("corpus"))
 

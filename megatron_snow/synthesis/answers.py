@@ -10,8 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from megatron_snow.benchmarks.humaneval import load_humaneval
-from megatron_snow.corpus.decontamination import Detector, items
+from megatron_snow.corpus.decontamination import Detector
 from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
 from megatron_snow.synthesis.journal import REFUSED, Answer
@@ -77,8 +76,7 @@ class Judge:
 
 def make_judge(decontamination: DecontaminationSettings, redaction: RedactionSettings, min_characters: int) -> Judge:
     """The judge of a recipe. Raises SnowError where its benchmarks cannot be read."""
-    sought = items(load_humaneval(decontamination.humaneval))
-    return Judge(Detector(sought, decontamination.min_characters), Redactor(redaction), min_characters)
+    return Judge(Detector.of(decontamination), Redactor(redaction), min_characters)
 
 
 def text_of(answer: Answer, language: str, redactor: Redactor) -> str:

@@ -41,11 +41,12 @@ def inspect_dataset(prefix: Path, document: int, tokens: int, tokenizer: Path | 
         " ".join(map(str, shown)),
     ]
     if tokenizer is not None:
-        lines += ["", _decode(tokenizer, shown)]
+        lines += ["", decode(tokenizer, shown)]
     return "\n".join(lines)
 
 
-def _decode(tokenizer: Path, tokens: list[int]) -> str:
+def decode(tokenizer: Path, tokens: list[int]) -> str:
+    """The text of some tokens. Raises SnowError where ``tokenizer`` is no folder with a tokenizer.json, nor that file."""
     path = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     try:
         return str(parse_tokenizer(path.read_text(encoding="utf-8")).decode(tokens, skip_special_tokens=False))
