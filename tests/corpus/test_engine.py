@@ -1,0 +1,70 @@
+"""Tasks on the executors: a killed worker costs a try and nothing else; Slurm and Ray that are not there are said to be missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+
+from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.corpus import cluster
+from megatron_snow.corpus.engine import run_steps
+from megatron_snow.corpus.executors import RayExecutor, SlurmExecutor
+from megatron_snow.corpus.settings import CorpusSettings
+
+
+class Fatal(PipelineStep):
+    """Writes its task's number; the first tries of some tasks are killed by the kernel's own signal."""
+
+    type = "WRITER"
+    name = "fatal"
+
+    def __init__(self, folder: Path, killed: dict[int, int]) -> None:
+        super().__init__()
+        self.folder, self.killed = folder, killed
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Counts its tries in files."""
+        tries = len(list(self.folder.glob(f"{rank}.try*")))
+        (self.folder / f"{rank}.try{tries}").touch()
+        if tries < self.killed.get(rank, 0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        (self.folder / f"{rank}.out").write_text(str(rank))
+        yield from ()
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+    run_steps([Fatal(tmp_path, {2: 1, 4: 2})], 6, 2, tmp_path / "logs", "test")
+    assert sorted(path.name for path in tmp_path.glob("*.out")) == [f"{rank}.out" for rank in range(6)]
+    assert len(list(tmp_path.glob("4.try*"))) >= 3
+
+
+def test_workers_that_always_die_are_said(tmp_path: Path) -> None:
+    with pytest.raises(SnowError, match="worker processes were killed 3 times before any of the 1 tasks left was done"):
+        run_steps([Fatal(tmp_path, {0: 100})], 2, 2, tmp_path / "logs", "test")
+    assert (tmp_path / "1.out").exists()
+
+
+def test_slurm_and_ray_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SnowError, match="sbatch is not on PATH"):
+        run_steps([], 1, 1, tmp_path / "logs", "test", SlurmExecutor(partition="main"))
+    monkeypatch.setattr(cluster.shutil, "which", lambda tool: tool)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with pytest.raises(SnowError, match="a job of an array cannot send off"):
+        run_steps([], 1, 1, tmp_path / "logs", "test", SlurmExecutor(partition="main"))
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(SnowError, match="ray, which is not installed"):
+        run_steps([], 1, 1, tmp_path / "logs", "test", RayExecutor())
+
+
+def test_the_executor_is_no_part_of_the_result() -> None:
+    slurm = CorpusSettings.model_validate({"executor": {"kind": "slurm", "partition": "cpu", "options": {"account": "a"}}})
+    assert slurm.identity() == CorpusSettings().identity() and isinstance(slurm.executor, SlurmExecutor)
+    with pytest.raises(ValueError, match="partition"):
+        CorpusSettings.model_validate({"executor": {"kind": "slurm"}})
