@@ -21,7 +21,7 @@ from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.corpus.archives import archives_fingerprint
 from megatron_snow.corpus.dropped import NAME as DROPPED
-from megatron_snow.corpus.dropped import join_files, joined, write_dropped
+from megatron_snow.corpus.dropped import joined, sorted_lines, write_dropped
 from megatron_snow.corpus.folder import folder_fingerprint
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.git import git_fingerprint
@@ -141,7 +141,7 @@ def _finish(settings: CorpusSettings, seed: int, work: Path, listing: Listing, f
     spool, plan = stages / "spool", stages / "plan"
     with Finish(settings, seed, spool, listing["tasks"], settings.workers or cores()) as finish:
         parts = [spool / f"{task:05d}.dropped.jsonl.zst" for task in range(listing["tasks"])]
-        join_files(work / CONTAMINATED, [spool / f"{task:05d}.matches.jsonl" for task in range(listing["tasks"])])
+        sorted_lines(work / CONTAMINATED, [spool / f"{task:05d}.matches.jsonl" for task in range(listing["tasks"])])
         write_dropped(work / DROPPED, joined(parts, finish.drops(funnel)))
         if not len(finish.duplicates.kept):
             refuse_nothing(funnel)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -17,6 +16,7 @@ import orjson
 import zstandard
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.publish import write_atomically
 
 NAME = "dropped.jsonl.zst"
 
@@ -61,11 +61,6 @@ def joined(parts: Sequence[Path], more: Iterable[Dropped]) -> Iterator[Dropped]:
     yield from more
 
 
-def join_files(path: Path, parts: Sequence[Path]) -> None:
-    """The bytes of all parts in one file; it appears whole or not at all."""
-    whole = path.with_name(path.name + ".part")
-    with whole.open("wb") as out:
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, out)
-    os.replace(whole, path)
+def sorted_lines(path: Path, parts: Sequence[Path]) -> None:
+    """The lines of all parts in one file, sorted, so that it does not depend on how documents are dealt into tasks. Holds them in memory."""
+    write_atomically(path, b"".join(sorted(line for part in parts for line in part.read_bytes().splitlines(keepends=True))))

@@ -96,10 +96,24 @@ def test_every_planted_row_goes_for_its_reason(built: tuple[dict, Path]) -> None
     assert summary["in"] == len(planted()) + 1 == summary["kept"] + sum(counts["drops"].values())
     assert counts["documents"] + counts["heldout_documents"] == summary["kept"] == 48 + 6 + 1 + 1
     assert {example["id"] for example in summary["examples"]["contaminated"]} == {"stack/owner/r1/leak.py", "stack/owner/r2/leak2.py"}
-    assert sum(summary["decontamination"]["found"].values()) == 2 and all("HumanEval/1 " in item for item in summary["decontamination"]["found"])
+    assert summary["decontamination"]["found"] == {"humaneval HumanEval/1 docstring": 1, "humaneval HumanEval/1 solution": 2}
+    named = [json.loads(line) for line in (work / "contaminated.jsonl").read_text().splitlines()]
+    assert sorted((one["document"], one["problem"], one["what"], one["how"]) for one in named) == [
+        ("stack/owner/r1/leak.py", "HumanEval/1", "docstring", "exact"),
+        ("stack/owner/r1/leak.py", "HumanEval/1", "solution", "exact"),
+        ("stack/owner/r2/leak2.py", "HumanEval/1", "solution", "exact"),
+    ]
     assert summary["examples"]["exact duplicate"] == [{"id": "stack/owner/r3/copy.py", "snippet": "same as stack/owner/r4/m0.py"}]
     assert summary["examples"]["near duplicate"][0]["snippet"].startswith("near stack/owner/r6/m1.py\n")
-    assert sorted(p.name for p in work.iterdir()) == ["dropped.jsonl.zst", "heldout", "samples.jsonl", "signals.parquet", "standard", "summary.json"]
+    assert sorted(p.name for p in work.iterdir()) == [
+        "contaminated.jsonl",
+        "dropped.jsonl.zst",
+        "heldout",
+        "samples.jsonl",
+        "signals.parquet",
+        "standard",
+        "summary.json",
+    ]
 
 
 def test_samples_of_every_rule_and_of_what_is_kept(built: tuple[dict, Path]) -> None:
