@@ -37,7 +37,8 @@ class FreshSteps(PipelineExecutor):  # type: ignore[misc] # datatrove ships no t
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
         logger.disable("datatrove.executor")  # its "n tasks completed" lines, and tracebacks of errors that are raised to the user anyway
-        steps, self.pipeline = self.pipeline, deepcopy(self.pipeline)
+        steps: list[PipelineStep] = self.pipeline
+        self.pipeline: list[PipelineStep] = deepcopy(steps)
         try:
             # datatrove takes local rank 0 as the one that prints its whole log.
             return super()._run_for_rank(rank, local_rank + 1, node_rank)
