@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megatron_snow.artifacts.fixtures import reference_fingerprint
 from megatron_snow.recipe.base import NAME as BASE
 from megatron_snow.recipe.base import base_checkpoint, base_fingerprint, base_stages
 from megatron_snow.recipe.settings import Recipe
