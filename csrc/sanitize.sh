@@ -15,4 +15,4 @@ SNOW_SANITIZE=1 "$PYTHON" setup.py --quiet build --build-base "$place/objects" -
 LD_PRELOAD="$(${CXX:-g++} -print-file-name=libasan.so) $(${CXX:-g++} -print-file-name=libstdc++.so)" \
 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 PYTHONPATH="$PWD/$place/lib" SNOW_SANITIZED_LIB="$PWD/$place/lib" PYTHONDONTWRITEBYTECODE=1 \
-    "$PYTHON" -P -m pytest --capture=no -p no:cacheprovider --import-mode=append tests/blend tests/corpus/test_shingles.py tests/corpus/test_duplicates.py "$@"
+    "$PYTHON" -P -m pytest --capture=no -p no:cacheprovider --import-mode=append tests/blend tests/corpus/test_shingles.py tests/corpus/test_duplicates.py tests/corpus/test_decontamination.py "$@"

@@ -36,7 +36,8 @@ class FreshSteps(PipelineExecutor):  # type: ignore[misc] # datatrove ships no t
     """Each task gets a copy of the steps, with what they share (a funnel) shared inside the task only; it tells the terminal errors only."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
-        logger.disable("datatrove.executor")  # its "n tasks completed" lines, and tracebacks of errors that are raised to the user anyway
+        # Its lines on what goes well, tracebacks of errors that are raised to the user anyway, complaints that a full disk takes no log.
+        logger.disable("datatrove")
         steps: list[PipelineStep] = self.pipeline
         self.pipeline: list[PipelineStep] = deepcopy(steps)
         try:

@@ -54,11 +54,13 @@ def stops(problem: Problem) -> tuple[str, ...]:
 
 
 def whole(problem: Problem, completion: str) -> str:
-    """Prompt and completion, without last lines that keep it from being Python (a completion cut by its length), as long as the function asked for is in it."""
+    """Prompt and completion, without last lines that keep it from being Python (a completion cut by its length), as long as some of the completion stays."""
     lines = (prompt(problem) + completion).split("\n")
-    least = prompt(problem).count("\n") + 1
-    for end in range(len(lines), least, -1):
+    given = len(prompt(problem))
+    for end in range(len(lines), 0, -1):
         text = "\n".join(lines[:end])
+        if not text[given:].strip():
+            break
         try:
             tree = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):

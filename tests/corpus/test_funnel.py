@@ -17,7 +17,7 @@ def parts() -> list[Funnel]:
             funnel.enter()
             if number % 2:
                 funnel.drop("odd", "C" if number > 4 else "", f"{task}/{number}", "text " * 100)
-        funnel.match("HumanEval/0 docstring")
+        funnel.match("HumanEval/0 docstring", {"document": f"{task}", "problem": "HumanEval/0"})
         funnels.append(funnel)
     return funnels
 
