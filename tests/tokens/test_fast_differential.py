@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.tokens import fast
 from megatron_snow.tokens.encoder import EncoderSpec, HuggingFaceEncoder
 from megatron_snow.tokens.fast import FastEncoder
@@ -87,6 +89,24 @@ def real(rng: random.Random) -> Iterator[str]:
             continue
         for start in range(0, len(text), PIECE):
             yield text[start : start + PIECE]
+
+
+@pytest.mark.soak
+def test_a_corpus_of_many_languages_is_encoded_alike(tokenizer: Path) -> None:
+    """Whole documents of the standard tier that $SNOW_CORPUS names, up to 2,000 a language by the order of their ids; counts are printed."""
+    folder = os.environ.get("SNOW_CORPUS") or pytest.skip("set SNOW_CORPUS to a corpus artefact of many languages")
+    languages: dict[str, list[tuple[str, str]]] = {}
+    for row in read_documents(Path(folder) / "standard"):
+        languages.setdefault(row["language"], []).append((row["id"], row["text"]))
+    texts = [text for rows in languages.values() for _, text in sorted(rows)[:2000]]
+    print({language: min(len(rows), 2000) for language, rows in languages.items()})
+    for name, mine, theirs in pairs(tokenizer):
+        for start in range(0, len(texts), 500):
+            batch = texts[start : start + 500]
+            (ids, lengths), (expected, expected_lengths) = mine._encode(batch), theirs.encode(batch)
+            same = np.array_equal(ids, expected) and np.array_equal(lengths, expected_lengths)
+            assert same, (name, next(text for text in batch if not mine.agrees([text]))[:200])
+        print(name, len(texts), "alike", flush=True)
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(110_000, marks=pytest.mark.soak)])
