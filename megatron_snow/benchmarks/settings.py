@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from megatron_snow.artifacts.settings import Settings
 from megatron_snow.benchmarks import sources
 from megatron_snow.benchmarks.problem import Problem
 
 
-class BenchmarkSettings(Settings):
+class NamedBenchmark(Settings):
     """A name alone (``humaneval+``), or ``{name: humaneval+, source: problems/HumanEvalPlus.jsonl.gz}``."""
+
+    known: ClassVar[tuple[str, ...]] = (*sources.BENCHMARKS, *sources.GROUPS)
+    """The names there are."""
 
     name: str
     """``humaneval``, ``humaneval+``, ``mbpp``, ``mbpp+``, ``evoeval/`` difficult, creative, subtle, combine, tool_use, verbose or concise, ``evoeval``
     (the first five, the paper's score), ``bigcodebench/complete`` or ``bigcodebench/instruct``."""
-    source: str = Field(default="")
+    source: str = ""
     """A file (.jsonl, .jsonl.gz, .jsonl.zst, .json, .parquet) as published, the folder it lies in, or a data set of the Hugging Face hub. Left out:
     the pinned fixture for HumanEval; for the others the folder that $SNOW_BENCHMARKS names, else the data set on the hub."""
 
@@ -28,10 +31,14 @@ class BenchmarkSettings(Settings):
 
     @field_validator("name")
     @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in (*sources.BENCHMARKS, *sources.GROUPS):
-            raise ValueError(f"unknown benchmark; there are: {', '.join((*sources.BENCHMARKS, *sources.GROUPS))}")
+    def _is_known(cls, name: str) -> str:
+        if name not in cls.known:
+            raise ValueError(f"unknown benchmark; there are: {', '.join(cls.known)}")
         return name
+
+
+class BenchmarkSettings(NamedBenchmark):
+    """A benchmark that evaluation runs."""
 
     def benchmarks(self) -> tuple[str, ...]:
         """The benchmarks the name stands for."""
