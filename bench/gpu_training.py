@@ -185,6 +185,7 @@ def child(kind: str, arguments: argparse.Namespace, out: Path) -> None:
                     traceback.print_exc()
             with out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+            print(f"{name} at {sequence}: {row.get('error') or format(row['tokens_per_second'], ',.0f') + ' tokens/s'}", flush=True)
             gc.collect()
             torch.cuda.empty_cache()
 
@@ -211,7 +212,7 @@ def main() -> int:
     """Run every configuration in two child processes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sequence", type=int, nargs="+", default=[4096, 8192], choices=sorted(MICRO))
-    parser.add_argument("--steps", type=int, default=16, help="of each run; 16 keep all ten runs inside five minutes")
+    parser.add_argument("--steps", type=int, default=14, help="of each run; 14 keep all ten runs inside six minutes")
     parser.add_argument("--only", nargs="+", default=["bf16", "delayed", "tensorwise", "blockwise", "plain"], help="RECIPE, RECIPE+parameters, RECIPE+e4m3")
     parser.add_argument("--trace", action="store_true", help="print the traceback of a run that fails")
     parser.add_argument("--child", choices=("ours", "plain"), help=argparse.SUPPRESS)

@@ -46,7 +46,7 @@ for name in "${parts[@]}"; do
     case $name in
         tests) mapfile -t files < <(grep -lE 'needs_gpu|needs_transformer_engine|mark\.gpu' -r tests --include='test_*.py')
                part tests 240 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider --show-capture=no --tb=short --durations=8 "${files[@]}" ;;
-        loss) part loss 200 "$PYTHON" -W ignore bench/fused_loss_h100.py ;;
+        loss) part loss 200 "$PYTHON" -W ignore bench/fused_loss_h100.py --cases 8192x49152,8192x131072 ;;
         training) part training 420 "$PYTHON" -W ignore bench/gpu_training.py "$@" ;;
         next) "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target build/gpu-next "$wheels"/next/*.whl
               part next 90 env PYTHONPATH="$PWD:$PWD/build/gpu-next:$PWD/build/gpu-site" "$PYTHON" -W ignore bench/gpu_training.py --only bf16 --sequence 4096 ;;

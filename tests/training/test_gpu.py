@@ -14,18 +14,19 @@ import torch
 
 from megatron_snow.artifacts.units import Duration
 from megatron_snow.checkpoint.settings import CheckpointSettings
-from megatron_snow.checkpoint.store import latest
+from megatron_snow.checkpoint.store import latest, read_description, step_folder
 from megatron_snow.checkpoint.weights import read_weights
 from megatron_snow.model.settings import ModelSettings
 from megatron_snow.parallel.settings import Fp8Settings, Layout
 from megatron_snow.training.records import METRICS, read_rows
 from megatron_snow.training.settings import OptimizerSettings
 from tests.gpu import needs_gpu, needs_transformer_engine
-from tests.training import small
+from tests.training import small, spikes
 from tests.training.steps import Given
 
 MODEL = ModelSettings(hidden=512, ffn=1024, layers=4, heads=8, kv_heads=4, tied=False)
 VOCABULARY, SEQUENCE, STEPS = 1024, 512, 10
+WIDE = small.MODEL.model_copy(update={"hidden": 128})  # a head of 32, what the card's attention kernels take
 RATE = 3e-4  # small enough that rounding does not decide where ten steps lead
 
 
@@ -182,7 +183,7 @@ def test_fp8_trains_and_is_really_fp8(name: str, joined: tuple[Any, Any], bf16_l
 @pytest.mark.parametrize("name", ["bf16", "tensorwise", "tensorwise parameters"])
 def test_a_checkpoint_resumes(name: str, joined: tuple[Any, Any], tmp_path: Path) -> None:
     from megatron_snow.checkpoint.engine import load, save
-    from megatron_snow.checkpoint.store import FORMAT, Description, step_folder
+    from megatron_snow.checkpoint.store import FORMAT, Description
 
     precision = "bf16" if name == "bf16" else "fp8"
     fp8 = FP8.get(name, Fp8Settings())
@@ -203,16 +204,47 @@ def test_the_arrow_trains_and_goes_on(tokens: Path, tokenizer: Path, tmp_path: P
     from megatron_snow.training import train_phase
 
     settings = small.train(small.phase(steps=4, micro_batch=4), precision="fp8", checkpoint=CheckpointSettings(every=Duration(amount=2, unit="steps"), keep=2))
-    model = small.MODEL.model_copy(update={"hidden": 128})
-    summary = train_phase(settings, "general", model, Layout(), 7, tokens, tokenizer, None, tmp_path)
+    summary = train_phase(settings, "general", WIDE, Layout(), 7, tokens, tokenizer, None, tmp_path)
     whole = read_rows(tmp_path / METRICS)
     assert summary["steps"] == 4 and whole[-1]["loss"] < whole[0]["loss"]
     newest = latest(tmp_path)
     assert newest is not None
     expected = dict(read_weights(newest))
     shutil.rmtree(newest)  # as if the run had been killed before it saved
-    train_phase(settings, "general", model, Layout(), 7, tokens, tokenizer, None, tmp_path)
+    train_phase(settings, "general", WIDE, Layout(), 7, tokens, tokenizer, None, tmp_path)
     resumed = latest(tmp_path)
     assert resumed == newest
     for name, weight in read_weights(resumed):
         torch.testing.assert_close(weight, expected[name], atol=2e-3, rtol=1e-2)
+
+
+@needs_transformer_engine
+def test_a_copy_saved_beside_training_is_what_a_save_that_waits_writes(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    from megatron_snow.training import train_phase
+
+    written = []
+    for asynchronous in (False, True):
+        policy = CheckpointSettings(every=Duration(amount=1, unit="steps"), keep=9, asynchronous=asynchronous)
+        work = tmp_path / str(asynchronous)
+        settings = small.train(small.phase(steps=6, micro_batch=4), precision="bf16", checkpoint=policy)
+        train_phase(settings, "general", WIDE, Layout(), 7, tokens, tokenizer, None, work)
+        written.append([read_description(step_folder(work, step)).files for step in range(1, 7)])
+    assert written[0] == written[1]  # names, sizes and checksums of weights and optimizer state
+
+
+@needs_transformer_engine
+def test_roll_back_goes_on_from_the_last_checkpoint(tokenizer: Path, tmp_path: Path) -> None:
+    from megatron_snow.training import train_phase
+
+    tokens = spikes.write_corrupted(tmp_path / "tokens")
+    settings = spikes.settings("roll_back").model_copy(update={"precision": "bf16"})
+    train_phase(settings, "general", WIDE, Layout(), 7, tokens, tokenizer, None, tmp_path / "work")
+    rows = read_rows(tmp_path / "work" / METRICS)
+    assert [row["step"] for row in rows] == list(range(1, spikes.STEPS + 1))
+    assert (rows[spikes.BAD]["action"], rows[spikes.BAD]["rolled_back_to"]) == ("roll_back", 20)
+    assert sum("anomaly" in row for row in rows) == 1
+    after = [row["loss"] for row in rows[spikes.BAD + 1 :]]
+    shutil.copytree(step_folder(tmp_path / "work", 20), step_folder(tmp_path / "again", 20))  # a run that rolls back from there by itself
+    shutil.copy(tmp_path / "work" / METRICS, tmp_path / "again" / METRICS)
+    train_phase(settings, "general", WIDE, Layout(), 7, tokens, tokenizer, None, tmp_path / "again")
+    assert [row["loss"] for row in read_rows(tmp_path / "again" / METRICS)[spikes.BAD + 1 :]] == after
