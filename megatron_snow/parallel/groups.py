@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
-from megatron.core.utils import get_batch_on_this_cp_rank
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous as meet
 
@@ -90,8 +89,16 @@ def replica_group() -> dist.ProcessGroup:
 
 
 def context_slice(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """This process's part of each [batch, sequence] tensor under context parallelism; the tensors themselves without."""
-    return get_batch_on_this_cp_rank(dict(batch))
+    """This process's part of each [batch, sequence] tensor under context parallelism; the tensors themselves without.
+
+    Of 2 x size chunks it holds its own and the one as far from the end, which even out what a causal mask makes early ones save:
+    the order megatron's and Transformer Engine's attention expect. (Megatron's own function changed its arguments in 0.19.)
+    """
+    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    if size == 1:
+        return dict(batch)
+    chunks = {name: tensor.chunk(2 * size, dim=1) for name, tensor in batch.items()}
+    return {name: torch.cat([pieces[rank], pieces[-1 - rank]], dim=1) for name, pieces in chunks.items()}
 
 
 def total(values: list[float], backend: Backend) -> list[float]:

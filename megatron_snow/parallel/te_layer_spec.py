@@ -8,6 +8,7 @@ straight into DDP's fp32 buffer: no bf16 copy is held or rounded to. Importable 
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 from megatron.core.extensions.transformer_engine import TELayerNormColumnParallelLinear, TENorm, TERowParallelLinear
@@ -40,7 +41,8 @@ class AccumulatingRowLinear(TERowParallelLinear):  # type: ignore[misc]
 def te_layer_spec(config: TransformerConfig) -> ModuleSpec:
     """One layer: megatron's Transformer Engine spec with the linears above."""
     spec = get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
-    attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp.submodules
+    attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp
+    mlp = mlp.keywords["submodules"] if isinstance(mlp, functools.partial) else mlp.submodules  # a partial since megatron-core 0.19
     attention.linear_qkv = mlp.linear_fc1 = AccumulatingColumnLinear
     attention.linear_proj = mlp.linear_fc2 = AccumulatingRowLinear
     return spec
