@@ -188,6 +188,10 @@ def child(kind: str, arguments: argparse.Namespace, out: Path) -> None:
             print(f"{name} at {sequence}: {row.get('error') or format(row['tokens_per_second'], ',.0f') + ' tokens/s'}", flush=True)
             gc.collect()
             torch.cuda.empty_cache()
+    if kind == "ours":
+        from megatron_snow.parallel.groups import close_groups
+
+        close_groups()
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -202,7 +206,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         apart = f"{row['loss'] - own['loss']:>+8.4f}" if own else f"{'':>8}"
         lines.append(
             f"{row['run']:<22} {row['sequence']:>5} {row['tokens_per_second']:>9,.0f} {row['tflops']:>8.0f} {row['mfu']:>6.1%} {row['memory']:>6.1f} "
-            f"{row.get('planned', float('nan')):>6.1f} "
+            f"{format(row['planned'], '6.1f') if 'planned' in row else '':>6} "
             f"{row['loss']:>7.4f} {apart} {' '.join(ratios)}"
         )
     return "\n".join(lines)
