@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +23,7 @@ from megatron_snow.artifacts.settings import Settings, digest
 
 NAME = "manifest.json"
 _WORTH_A_BAR = 4 * 2**30  # bytes; ours: some seconds of hashing
-FORMAT = 1  # of the manifest itself; a reader refuses newer ones
+FORMAT = 2  # of the manifest itself; a reader refuses newer ones. 1 had no sha256 of itself
 _NAMED_VERSIONS = ("torch", "megatron-core", "transformers", "tokenizers", "datatrove", "numpy", "pydantic", "transformer-engine", "triton")
 
 
@@ -53,6 +55,8 @@ class Manifest(Settings):
     files: dict[str, FileEntry]
     machine: Machine | None = None
     """Where it was published; None in artefacts from before this was written down."""
+    sha256: str | None = None
+    """Of the manifest itself, all but this field (``sealed``): an edit by hand shows. None in format 1."""
 
     @property
     def fingerprint(self) -> str:
@@ -76,14 +80,20 @@ def list_files(folder: Path, besides: tuple[str, ...] = ()) -> dict[str, FileEnt
     skipped = {folder / name for name in (NAME, *besides)}
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p not in skipped)
     sizes = [path.stat().st_size for path in paths]
+    hashes = hash_files(paths, sizes, f"hashing {folder.name}")
+    return {p.relative_to(folder).as_posix(): FileEntry(bytes=size, sha256=h) for p, size, h in zip(paths, sizes, hashes, strict=True)}
+
+
+def hash_files(paths: Sequence[Path], sizes: Sequence[int], label: str) -> list[str]:
+    """sha256 of each file, several at a time, with progress where it takes seconds. ``sizes`` in bytes are what the progress counts."""
     hashes = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool, ExitStack() as stack:
-        bar = stack.enter_context(Progress(f"hashing {folder.name}", sum(sizes), "B")) if sum(sizes) >= _WORTH_A_BAR else None
+        bar = stack.enter_context(Progress(label, sum(sizes), "B")) if sum(sizes) >= _WORTH_A_BAR else None
         for size, found in zip(sizes, pool.map(file_sha256, paths), strict=True):
             hashes.append(found)
             if bar is not None:
                 bar.advance(size)
-    return {p.relative_to(folder).as_posix(): FileEntry(bytes=size, sha256=h) for p, size, h in zip(paths, sizes, hashes, strict=True)}
+    return hashes
 
 
 def versions() -> dict[str, str]:
@@ -97,25 +107,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_sizes(folder: Path, remedy: str) -> None:
-    """Look whether every file of an artefact is there with the size its manifest gives: what a cut copy or an editor spoils first.
-
-    Raises SnowError naming the first that is not, with ``remedy``.
-    """
-    manifest = read_manifest(folder)
-    for name, entry in (manifest.files if manifest is not None else {}).items():
-        try:
-            size = (folder / name).stat().st_size
-        except FileNotFoundError:
-            raise SnowError(f"{folder / name} is missing, its manifest names it: delete {folder} and {remedy}") from None
-        if size != entry.bytes:
-            raise SnowError(f"{folder / name} has {size:,} bytes, its manifest says {entry.bytes:,}: cut short or edited; delete {folder} and {remedy}")
+def sealed(manifest: Manifest) -> bytes:
+    """The manifest as it is written: JSON that says the sha256 of all else it says."""
+    tree = json.loads(manifest.model_dump_json(exclude={"sha256"}))
+    return json.dumps(tree | {"sha256": digest(tree)}, indent=1, ensure_ascii=False).encode()
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a published artefact, or None where there is none.
 
-    Raises SnowError where it is damaged or written by a newer version.
+    Raises SnowError where it is damaged, edited since it was written, or written by a newer version.
     """
     path = folder / NAME
     try:
@@ -123,9 +124,14 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        raise SnowError(f"{path} is damaged or from another version ({error.error_count()} fields do not fit); delete {folder} and run again") from error
-    if manifest.format > FORMAT:
-        raise SnowError(f"{path} has format {manifest.format}, this version reads up to {FORMAT}; upgrade megatron_snow or delete {folder}")
+        tree = json.loads(text)
+        newer = isinstance(tree, dict) and isinstance(tree.get("format"), int) and tree["format"] > FORMAT
+        manifest = None if newer else Manifest.model_validate_json(text)
+    except ValueError as error:  # pydantic's and the JSON reader's
+        fields = f" ({error.error_count()} fields do not fit)" if isinstance(error, ValidationError) else ""
+        raise SnowError(f"{path} is damaged or from another version{fields}; delete {folder} and run again") from error
+    if manifest is None:
+        raise SnowError(f"{path} has format {tree['format']}, this version reads up to {FORMAT}; upgrade megatron_snow or delete {folder}")
+    if manifest.format >= 2 and tree.pop("sha256", None) != digest(tree):
+        raise SnowError(f"{path} was edited or is damaged: its sha256 is not that of what it says; put it back as it was, or delete {folder} and run again")
     return manifest

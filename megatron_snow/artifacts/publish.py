@@ -21,7 +21,7 @@ from typing import Any
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.machine import this_machine
-from megatron_snow.artifacts.manifest import FORMAT, NAME, Manifest, artefact_key, list_files, read_manifest, versions
+from megatron_snow.artifacts.manifest import FORMAT, NAME, Manifest, artefact_key, list_files, read_manifest, sealed, versions
 
 _KEY_FILE = "KEY"
 
@@ -72,7 +72,7 @@ class Building:
             files=list_files(self.work, besides=(_KEY_FILE,)),
             machine=this_machine(),
         )
-        write_atomically(self.work / NAME, manifest.model_dump_json(indent=1).encode())
+        write_atomically(self.work / NAME, sealed(manifest))
         return self._move()
 
     def _move(self) -> Manifest:

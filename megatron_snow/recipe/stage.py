@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.manifest import Manifest, check_sizes, read_manifest
+from megatron_snow.artifacts.integrity import Verified
+from megatron_snow.artifacts.manifest import Manifest, read_manifest
 from megatron_snow.artifacts.publish import Building, work_folder
 
 State = Literal["done", "stale", "partial", "missing", "waiting"]
@@ -54,6 +55,7 @@ class Road:
     def __init__(self, stages: list[Stage], out: Path, seed: int) -> None:
         self.stages = {stage.name: stage for stage in stages}
         self.out, self.seed = out, seed
+        self.verified = Verified(out)
         self._external: dict[str, dict[str, str]] = {}
 
     def folder(self, name: str) -> Path:
@@ -122,11 +124,15 @@ class Road:
                     f"{name} stands on {other}, which is {status.state} ({status.why}); run `snow {self.stages[other].arrow}` first, or `snow run` for all"
                 )
         for other in stage.inputs:
-            check_sizes(self.folder(other), f"run `snow {self.stages[other].arrow}` again")
+            self.verified.check(self.folder(other), f"run `snow {self.stages[other].arrow}` again")
         building = self.building(stage).open()
-        if not building.finished:
+        adopted = building.finished
+        if not adopted:
             building.counts = stage.run({other: self.folder(other) for other in stage.inputs}, building.work)
-        return building.publish()
+        manifest = building.publish()
+        if not adopted:  # what a killed run hashed was out of our sight since
+            self.verified.remember(self.folder(name))
+        return manifest
 
     def take_part(self, name: str) -> None:
         """Run a stage that another process makes, in the folder that it opened; publishes nothing."""

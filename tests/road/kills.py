@@ -24,7 +24,7 @@ _IMPORTED = [
     "datatrove.executor.local",
     "pyarrow.parquet",
     "sklearn.metrics",
-    "openai",
+    "aiohttp",
     "megatron_snow.recipe.drive",
     "megatron_snow.corpus.steps",
     "megatron_snow.corpus.engine",

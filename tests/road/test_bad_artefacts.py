@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.in_process import Terminal, terminal  # noqa: F401 - a fixture
-from tests.road.conftest import FOLDERS, RECIPE
+from tests.road.conftest import FOLDERS, RECIPE, run_snow
 
 
 def cut(path: Path) -> None:
@@ -44,18 +44,28 @@ def broken_journal(out: Path) -> None:
 
 CASES: list[tuple[Any, str, str]] = [
     (lambda out: cut(out / "1-corpus/manifest.json"), "tokenizer", "1-corpus/manifest.json is damaged or from another version"),
-    (lambda out: edited(out / "1-corpus/manifest.json", format=99), "tokenizer", "has format 99, this version reads up to 1; upgrade megatron_snow or delete"),
-    (lambda out: edited(out / "1-corpus/manifest.json", key="0" * 64), "tokenizer --set seed=7", "changed: its manifest, by hand"),
+    (lambda out: edited(out / "1-corpus/manifest.json", format=99), "tokenizer", "has format 99, this version reads up to 2; upgrade megatron_snow or delete"),
+    (lambda out: edited(out / "1-corpus/manifest.json", key="0" * 64), "tokenizer --set seed=7", "1-corpus/manifest.json was edited or is damaged"),
+    (lambda out: edited(out / "1-corpus/manifest.json", seed=8), "plan", "1-corpus/manifest.json was edited or is damaged"),
     (foreign, "tokenize", "tokenizer, which is stale (it is what the arrow corpus made, copied here)"),
     (lambda out: cut(out / "1-corpus/standard/00000.jsonl.zst"), "tokenizer --set tokenizer.train.vocabulary=900", "its manifest says"),
     (lambda out: (out / "1-corpus/standard/00000.jsonl.zst").unlink(), "tokenizer --set tokenizer.train.vocabulary=900", "is missing, its manifest names it"),
     (
         lambda out: overwritten(out / "1-corpus/standard/00000.jsonl.zst", 5000),
         "tokenizer --set tokenizer.train.vocabulary=900",
-        "the shard is damaged: delete its folder and run the arrow again",
+        "1-corpus/standard/00000.jsonl.zst has other contents than when it was made",
     ),
-    (lambda out: overwritten(out / "2-tokenizer/tokenizer.json"), "tokenize --set tokenize.document=1MiB", "tokenizer.json"),
-    (lambda out: overwritten(out / "5-tokenize/standard/00000.idx"), "train --phase general --set train.phases.general.tokens=9K", "00000.idx"),
+    (lambda out: overwritten(out / "2-tokenizer/tokenizer.json"), "tokenize --set tokenize.document=1MiB", "2-tokenizer/tokenizer.json has other contents"),
+    (
+        lambda out: overwritten(out / "5-tokenize/standard/00000.idx"),
+        "train --phase general --set train.phases.general.tokens=9K",
+        "00000.idx has other contents",
+    ),
+    (  # tokens that are tokens still: nothing that parses them could tell
+        lambda out: overwritten(out / "5-tokenize/standard/00000.bin", 100, 1),
+        "train --phase general --set train.phases.general.tokens=9K",
+        "5-tokenize/standard/00000.bin has other contents than when it was made",
+    ),
     (
         lambda out: cut(out / "5-tokenize/standard/00000.bin"),
         "train --phase general --set train.phases.general.tokens=9K",
@@ -64,13 +74,14 @@ CASES: list[tuple[Any, str, str]] = [
     (
         lambda out: [overwritten(path, 3000) for path in (out / "6-train/general/checkpoints").rglob("*.distcp")],
         "convert --phase general",
-        "6-train/general/checkpoints",
+        ".distcp has other contents",
     ),
     (
         lambda out: overwritten(out / "7-convert/general/model.safetensors"),
         "evaluate --phase general --set evaluate.max_new_tokens=9 --set evaluate.sandbox.isolation=process",
-        "7-convert/general",
+        "7-convert/general/model.safetensors has other contents",
     ),
+    (lambda out: overwritten(out / "3-annotate/high_quality/00000.jsonl.zst", 100, 1), "verify", "1 of 15 artefacts are not what their manifests say: "),
     (lambda out: overwritten(out / "3-annotate/scores.parquet"), "trace --repo pip", "scores.parquet cannot be read"),
     (lambda out: overwritten(out / "1-corpus/dropped.jsonl.zst", 6), "trace --repo pip", "dropped.jsonl.zst is damaged"),
     (lambda out: overwritten(out / "5-tokenize/standard/00000.documents.jsonl.zst", 6), "trace --repo pip", "run the tokenize arrow again"),
@@ -97,3 +108,16 @@ def test_the_plan_says_what_was_copied_or_edited(own_road, terminal: Terminal, c
 
     status = open_road(RECIPE, [], out)[1].status("tokenizer")
     assert (status.state, status.why) == ("stale", "it is what the arrow corpus made, copied here")
+
+
+def test_verify_reads_every_artefact_and_names_what_is_wrong(own_road):
+    out = own_road(*FOLDERS[:6])
+    overwritten(out / "5-tokenize/standard/00000.bin", 100, 1)
+    edited(out / "2-tokenizer/manifest.json", seed=8)
+    result = run_snow("verify", RECIPE, "--out", out, "--json")
+    assert result.returncode == 2 and "2 of 15 artefacts are not what their manifests say" in result.stderr
+    rows = {row["stage"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert {name for name, row in rows.items() if row["state"] == "wrong"} == {"tokenizer", "tokenize"}
+    whole = {"corpus", "annotate", "synthesize", "train general", "train continued", "train enhanced"}
+    assert {name for name, row in rows.items() if row["state"] == "whole"} == whole
+    assert "00000.bin has other contents" in rows["tokenize"]["faults"][0] and "was edited" in rows["tokenizer"]["faults"][0]
