@@ -5,7 +5,8 @@
 1. Requests a second against a server that answers at once, 256 in flight: ours (with its journal), aiohttp alone, the openai package (where it
    is installed: pip install openai), interleaved, medians; by wall time and by the client's own processor time.
 2. ``--in-flight`` requests at a server that takes ``--latency`` seconds for each: answers a second beside what bare sockets get out of it,
-   and how full the server was as it saw it itself, from the moment it was full first until the last request was taken.
+   and how full the server was as it saw it itself, from the moment it was full first until the last request was taken; and the seconds from
+   the first request until it was full, in which ours spreads what it begins with.
 
 The server is one process, the client another: on two cores they do not share one. Answers carry 1.2 kB, questions 2 kB.
 """
@@ -210,8 +211,8 @@ class Running:
         self._process.join()
 
 
-def fullness(changes: list[tuple[float, int]], in_flight: int) -> tuple[float, float, float]:
-    """(rate of answers, mean share of ``in_flight``, share of the time below 99 % of it) while it should have been full."""
+def fullness(changes: list[tuple[float, int]], in_flight: int) -> tuple[float, float, float, float]:
+    """(rate of answers, mean share of ``in_flight``, share of the time below 99 % of it) while it should have been full; seconds until it was."""
     last_taken = max(at for at, change in changes if change > 0)
     busy, before, begun = 0, 0.0, 0.0
     area = low = answers = 0.0
@@ -225,7 +226,7 @@ def fullness(changes: list[tuple[float, int]], in_flight: int) -> tuple[float, f
         if not begun and busy >= in_flight:
             begun = at
     span = last_taken - begun
-    return answers / span, area / span / in_flight, low / span
+    return answers / span, area / span / in_flight, low / span, begun - changes[0][0]
 
 
 def main() -> None:
@@ -254,15 +255,16 @@ def main() -> None:
         ratios = f"ours is {base[0] / wall:.2f}x, {base[1] / spent:.2f}x"
         print(f"  {name:24} {wall:8.0f} {spent:8.0f}   {ratios}   {[round(run[0]) for run in rates[name]]}")
     print(f"a server that takes {options.latency:g} s, {options.in_flight} in flight")
-    found: dict[str, list[tuple[float, float, float]]] = {"bare sockets": [], "ours, with its journal": []}
+    found: dict[str, list[tuple[float, float, float, float]]] = {"bare sockets": [], "ours, with its journal": []}
     with Running(options.latency) as server:
         for _ in range(options.rounds):
             for name, asker in (("bare sockets", directly), ("ours, with its journal", ours)):
                 timed(asker, server.port, 5 * options.in_flight, options.in_flight)
                 found[name].append(fullness(server.load(), options.in_flight))
     for name, runs in found.items():
-        rate, mean, low = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(f"  {name:24} {rate:8.1f} answers/s, {100 * mean:.2f} % full on average, below 99 % for {100 * low:.2f} % of the time")
+        rate, mean, low, start = (statistics.median(values) for values in zip(*runs, strict=True))
+        share = f"{100 * mean:.2f} % full on average, below 99 % for {100 * low:.2f} % of the time"
+        print(f"  {name:24} {rate:8.1f} answers/s, {share}, full after {start:.1f} s")
     direct, own = (statistics.median(run[0] for run in found[name]) for name in found)
     print(f"  ours gets {100 * own / direct:.2f} % of what bare sockets get")
 
