@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tokens a second of the annotator's encoder at 110M parameters (arctic-embed-m's shape) on a GPU; the goal is 2.6M on an H100.
 
-    python bench/gpu_annotate.py [--files 20000] [--section 512] [--device cuda] [--layers 12] [--batch-tokens 131072]
+    python bench/gpu_annotate.py [--files 20000] [--section 512] [--device cuda] [--layers 12] [--batch-tokens 32768]
 
 Weights are random in BERT-base's shape (12 layers, 768 wide, 30,522 pieces: 109M parameters), the tokenizer is all-MiniLM's (BERT's own
 vocabulary), files are this machine's. Counted are tokens that are no padding, copies left out. ``--device cpu --layers 2 --files 50``

@@ -1,6 +1,6 @@
-"""An encoder's batches on several CPUs: the same vectors, bit for bit, whatever the number of workers.
+"""An encoder's packs on several CPUs: the same vectors, bit for bit, whatever the number of workers.
 
-A batch is the unit of work: its shape and content are fixed before anybody computes it. On a CPU workers are processes with
+A pack is the unit of work: what is in it is fixed before anybody computes it. On a CPU workers are processes with
 one thread each; on a GPU there is one, this process, and the CPUs' part is to have the next window tokenised (``ahead``).
 """
 
@@ -19,12 +19,13 @@ from typing import TypeVar
 import numpy as np
 
 from megatron_snow.artifacts.processes import Processes, cpus
-from megatron_snow.quality.encoder import Batch, SectionEncoder
+from megatron_snow.quality.encoder import SectionEncoder
+from megatron_snow.quality.packs import Pack
 from megatron_snow.quality.settings import AnnotateSettings
 
 T = TypeVar("T")
 _WORTH_STARTING = 12.0  # seconds of work left in a call that starting processes is worth (ours: importing torch and reading the model take 4 to 6)
-_TASK = 4  # batches a task: some tenths of a second (ours), so that workers end a window together
+_TASK = 4  # packs a task: some tenths of a second (ours), so that workers end a window together
 _DEPTH = 2  # windows made ready while one is computed (ours)
 
 
@@ -38,7 +39,7 @@ class Computed:
     tokens: int = 0
     """Tokens of the distinct sections."""
     with_padding: int = 0
-    """Tokens the encoder computed for them, padding and dummy rows included."""
+    """Tokens the encoder computed for them, the dummies of part packs included."""
 
     def __str__(self) -> str:
         waste = 100 * (1 - self.tokens / self.with_padding) if self.with_padding else 0.0
@@ -57,7 +58,7 @@ class EncoderCrew:
         self.computed = Computed()
         self._settings, self._folder = settings, folder
         self._workers = (settings.workers or cpus()) if encoder.device.type == "cpu" else 1
-        self._processes: Processes[list[Batch], list[np.ndarray]] | None = None
+        self._processes: Processes[list[Pack], list[np.ndarray]] | None = None
 
     def __enter__(self) -> EncoderCrew:
         return self
@@ -66,32 +67,35 @@ class EncoderCrew:
         if self._processes is not None:
             self._processes.__exit__(kind, value, trace)
 
-    def embed(self, sections: list[list[int]], progress: Callable[[int], None] = lambda _: None) -> np.ndarray:
+    def embed(self, sections: list[np.ndarray], progress: Callable[[int], None] = lambda _: None) -> np.ndarray:
         """As ``SectionEncoder.embed``. Raises SnowError also where a worker was killed."""
-        distinct, tokens, with_padding = self.encoder.computed(sections)
-        self.computed.sections += len(sections)
-        self.computed.distinct += distinct
-        self.computed.tokens += tokens
-        self.computed.with_padding += with_padding
-        return self.encoder.embed(sections, progress, self._compute)
+        plan = self.encoder.plan(sections)
+        self.computed.sections += plan.sections
+        self.computed.distinct += len(plan.copies)
+        self.computed.tokens += plan.tokens
+        self.computed.with_padding += plan.with_padding
+        return self.encoder.embed(plan, progress, self._compute)
 
-    def _compute(self, batches: list[Batch]) -> Iterator[np.ndarray]:
+    def _compute(self, packs: list[Pack]) -> Iterator[np.ndarray]:
+        if self._workers == 1:
+            yield from self.encoder.in_turn(packs)
+            return
         start, done = time.monotonic(), 0
-        while done < len(batches) and self._processes is None:
-            yield self.encoder.forward(batches[done])
+        while done < len(packs) and self._processes is None:
+            yield self.encoder.forward(packs[done])
             done += 1
-            left = (time.monotonic() - start) / done * (len(batches) - done)
-            if self._workers > 1 and left > _WORTH_STARTING:
+            left = (time.monotonic() - start) / done * (len(packs) - done)
+            if left > _WORTH_STARTING:
                 self._processes = Processes(partial(_forward_all, self._settings, self._folder), self._workers, "an encoder")
         if self._processes is not None:
-            tasks = (batches[first : first + _TASK] for first in range(done, len(batches), _TASK))
+            tasks = (packs[first : first + _TASK] for first in range(done, len(packs), _TASK))
             yield from itertools.chain.from_iterable(self._processes.map(tasks))
 
 
-def _forward_all(settings: AnnotateSettings, folder: str | None) -> Callable[[list[Batch]], list[np.ndarray]]:
-    """In a worker: the encoder, as a function of batches."""
+def _forward_all(settings: AnnotateSettings, folder: str | None) -> Callable[[list[Pack]], list[np.ndarray]]:
+    """In a worker: the encoder, as a function of packs."""
     encoder = SectionEncoder(settings, folder)
-    return lambda batches: [encoder.forward(batch) for batch in batches]
+    return lambda packs: [encoder.forward(pack) for pack in packs]
 
 
 def ahead(items: Iterable[T], depth: int = _DEPTH) -> Iterator[T]:

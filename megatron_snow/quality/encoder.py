@@ -1,24 +1,22 @@
 """The frozen encoder: sections of tokens in, one unit vector each out, bit for bit the same whatever they are batched with.
 
-Matrix products may round differently for another batch shape, and attention takes another kernel where a batch has padding. So
-there is a fixed set of shapes: full sections go alone in batches without a mask; shorter ones are padded up to the next of
-eight lengths, always by one token at least, so that their batches always carry a mask. A batch that is not filled gets dummy
-rows. Cost: a part batch a shape for each call of ``embed``; call it with thousands of sections. Of ordinary code padding is
-under 0.1 %, for nearly every section is full. all-MiniLM-L6-v2 takes 25 ms of one AVX512-BF16 core for a section of 128 tokens.
+Matrix products may round differently for another batch shape, so sections are computed in packs of a fixed number of tokens
+(``packs``). The model itself is asked, when it is loaded, whether it gives a section in a pack what it gives it alone; of one that does
+not (no attention through transformers' interface, other positions) each section is computed alone, at its own length.
 
-On a CPU a batch is computed by one thread: how a product is cut over threads may change its rounding, and processes beside each
+On a CPU a pack is computed by one thread: how a product is cut over threads may change its rounding, and processes beside each
 other (``workers``) use the cores better than threads that wait for each other at every small product. Sections that occur twice
 in one call (licence notices, generated heads) are computed once.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,24 +26,16 @@ from transformers.utils import logging as hf_logging
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.fixtures import resolve
+from megatron_snow.quality.packs import ATTENTION, Pack, Plan, capacity, plan, tensors
 from megatron_snow.quality.pooling import choose_pooling
 from megatron_snow.quality.sections import from_slices, slices
 from megatron_snow.quality.settings import AnnotateSettings
 
-BATCH_TOKENS = {"cpu": 1_024, "cuda": 131_072}  # ours: a CPU batch should stay in its caches (8,192 took twice the time of 1,024); a GPU's should fill it
-LENGTHS = 8  # padded lengths below a full section; ours: more waste less padding, fewer waste fewer part batches
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Sections computed together at one of the fixed shapes."""
-
-    sections: list[list[int]]
-    rows: int
-    """Rows of the batch: ``len(sections)`` or more, the rest are dummies."""
-    length: int
-    full: bool
-    """Whether every section is ``length`` long, so that no mask is needed."""
+BATCH_TOKENS = {"cpu": 1_024, "cuda": 32_768}
+"""Tokens of a pack. Ours: on a CPU it should stay in the caches (8,192 took twice the time of 1,024); an H100 computed padded batches of
+32,768 tokens at 0.95M tokens/s and of 131,072 at 1.02M, whose half empty last pack wastes more (LOG.md 2026-11-26)."""
+_AHEAD = 2  # packs that a GPU has waiting while results of an earlier one are read (ours: one hides the host's work, one its hitches)
+_AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # relative difference of a section's outputs in a pack and alone (ours: rounding gives 1e-6 and 0.01)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -116,6 +106,7 @@ class SectionEncoder:
                 f"annotate.encoder {name}: its tokenizer has {len(self._tokenizer)} tokens, the model {model.config.vocab_size}; they do not belong together"
             )
         self._model = model.eval().requires_grad_(False).to(self.device)
+        self._take_packs()
 
     @property
     def pad(self) -> int:
@@ -136,94 +127,119 @@ class SectionEncoder:
 
     @property
     def window(self) -> int:
-        """Files to embed at a time: about 256 batches of full sections, so that part batches cost a few per cent (ours)."""
+        """Files to embed at a time: some 256 packs, so that a half empty last one costs little (ours)."""
         return max(64, 256 * self._batch_tokens // (3 * self.section))
 
     @property
     def _inner(self) -> int:
         return self.section - len(self._before) - len(self._after)
 
-    def sections(self, texts: list[str]) -> list[list[list[int]]]:
-        """For each text its one to three sections, token ids with special tokens, each at most ``section`` long."""
+    def sections(self, texts: list[str]) -> list[list[np.ndarray]]:
+        """For each text its one to three sections, token ids (int32) with special tokens, each at most ``section`` long."""
         pieces = [slices(text, self._inner) for text in texts]
         flat = iter(self._backend.encode_batch_fast([piece for parts in pieces for piece in parts], add_special_tokens=False))
         result = []
         for parts in pieces:
             found = from_slices([next(flat).ids for _ in parts], self._inner)
-            result.append([self._before + tokens + self._after for tokens in found])
+            result.append([np.array(self._before + tokens + self._after, dtype=np.int32) for tokens in found])
         return result
 
-    def padded(self, length: int) -> tuple[int, bool]:
-        """The length a section of ``length`` tokens is computed at, and whether it fills it."""
-        if length == self.section:
-            return length, True
-        step = self.section // LENGTHS
-        return (length // step + 1) * step, False
+    def plan(self, sections: list[np.ndarray]) -> Plan:
+        """The sections' packs."""
+        return plan(sections, self.pack_tokens)
 
     def embed(
         self,
-        sections: list[list[int]],
+        sections: list[np.ndarray] | Plan,
         progress: Callable[[int], None] = lambda _: None,
-        compute: Callable[[list[Batch]], Iterable[np.ndarray]] | None = None,
+        compute: Callable[[list[Pack]], Iterable[np.ndarray]] | None = None,
     ) -> np.ndarray:
-        """Unit vectors, float32 [len(sections), width]; ``progress`` is told the number of sections of each batch done.
+        """Unit vectors, float32 [sections, width]; ``progress`` is told the number of sections of each pack done.
 
-        ``compute`` gives the vectors of each batch, in order, by way of ``forward``; None: this process, one after the other.
+        ``compute`` gives the vectors of each pack, in order, by way of ``forward``; None: this process, one after the other.
         Raises SnowError where the model returns anything but finite numbers.
         """
-        copies = _copies(sections)
-        result = np.empty((len(sections), self.width), dtype=np.float32)
-        cut = list(self._cut([sections[members[0]] for members in copies]))
-        batches = [batch for _, batch in cut]
-        for (positions, _), found in zip(cut, compute(batches) if compute else map(self.forward, batches), strict=True):
-            for position, vector in zip(positions, found, strict=True):
-                result[copies[position]] = vector
-            progress(sum(len(copies[position]) for position in positions))
+        cut = sections if isinstance(sections, Plan) else self.plan(sections)
+        result = np.empty((cut.sections, self.width), dtype=np.float32)
+        for members, found in zip(cut.members, (compute or self.in_turn)(cut.packs), strict=True):
+            for member, vector in zip(members, found, strict=True):
+                result[cut.copies[member]] = vector
+            progress(sum(len(cut.copies[member]) for member in members))
         if not np.isfinite(result).all():
             raise SnowError(f"the encoder returned numbers that are not finite in {self.precision}; set annotate.precision to float32")
         return result
 
-    def _cut(self, sections: list[list[int]]) -> Iterator[tuple[list[int], Batch]]:
-        """Batches of the sections, with their positions in the list, shapes in a fixed order."""
-        groups: dict[tuple[int, bool], list[int]] = defaultdict(list)
-        for position, tokens in enumerate(sections):
-            groups[self.padded(len(tokens))].append(position)
-        for (length, full), members in sorted(groups.items()):
-            rows = max(1, self._batch_tokens // length)
-            for start in range(0, len(members), rows):
-                batch = members[start : start + rows]
-                yield batch, Batch([sections[position] for position in batch], rows, length, full)
+    def in_turn(self, packs: Iterable[Pack]) -> Iterator[np.ndarray]:
+        """Vectors of each pack, in order; a GPU is given the next ones before its results of one are waited for."""
+        waiting: deque[Callable[[], np.ndarray]] = deque()
+        for pack in packs:
+            waiting.append(self._started(pack))
+            if len(waiting) > (_AHEAD if self.device.type == "cuda" else 0):
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
 
-    def computed(self, sections: list[list[int]]) -> tuple[int, int, int]:
-        """What ``embed`` computes of these: (sections that are distinct, their tokens, tokens with padding and dummy rows)."""
-        distinct = [sections[members[0]] for members in _copies(sections)]
-        return len(distinct), sum(map(len, distinct)), sum(batch.rows * batch.length for _, batch in self._cut(distinct))
+    def forward(self, pack: Pack) -> np.ndarray:
+        """Vectors of a pack's sections, float32 [sections, width]; on a CPU by this thread alone."""
+        return self._started(pack)()
 
-    def forward(self, batch: Batch) -> np.ndarray:
-        """Vectors of the sections of one batch, float32 [sections, width]; on a CPU by this thread alone."""
-        with one_thread(self.device):
-            return self._forward(batch)
+    def _started(self, pack: Pack) -> Callable[[], np.ndarray]:
+        """Compute a pack; on a GPU that has only begun when this returns. The result waits for its vectors, float32 [sections, width]."""
+        with one_thread(self.device), torch.inference_mode():
+            vectors = torch.nn.functional.normalize(self._pooled(self._hidden(pack), pack), dim=-1)
+            if self.device.type != "cuda":
+                return vectors.numpy
+            copied, done = vectors.to("cpu", non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record()
 
-    @torch.inference_mode()
-    def _forward(self, batch: Batch) -> np.ndarray:
-        sections, rows, length = batch.sections, batch.rows, batch.length
-        ids = torch.full((rows, length), self._tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((rows, length), dtype=torch.long)
-        mask[:, 0] = 1  # dummy rows attend to one token: nothing at all would be 0/0
-        for row, tokens in enumerate(sections):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(mask) if batch.full else mask).last_hidden_state.float()
-        return torch.nn.functional.normalize(self.pool(hidden, mask), dim=-1)[: len(sections)].cpu().numpy()
+        def wait() -> np.ndarray:
+            done.synchronize()
+            return copied.numpy()
 
+        return wait
 
-def _copies(sections: list[list[int]]) -> list[list[int]]:
-    """Indices of the sections, equal ones together, by first occurrence."""
-    groups: dict[bytes, list[int]] = {}
-    for index, tokens in enumerate(sections):
-        groups.setdefault(np.array(tokens, dtype=np.int32).tobytes(), []).append(index)
-    return list(groups.values())
+    def _hidden(self, pack: Pack) -> torch.Tensor:
+        """The last hidden states, float32 [tokens, width]."""
+        ids, positions, lengths = tensors(pack, self.section, self.pad, self._first_position)
+        if self.pack_tokens is None:
+            return cast(torch.Tensor, self._model(input_ids=self._moved(ids)).last_hidden_state[0].float())
+        ends = None
+        if self.device.type == "cuda" and self.precision != torch.float32:  # the kernel takes half precision only
+            ends = self._moved(torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32))
+        known = {"position_ids": self._moved(positions), "section_lengths": lengths, "section_ends": ends}
+        return cast(torch.Tensor, self._model(input_ids=self._moved(ids), **known).last_hidden_state[0].float())
+
+    def _pooled(self, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
+        """One vector a section, [sections, width]."""
+        ends = [0, *itertools.accumulate(map(len, pack.sections))]
+        if self.pooling == "cls":
+            return hidden[ends[:-1]]
+        return torch.stack([hidden[first:end].mean(0) for first, end in itertools.pairwise(ends)])
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+    def _take_packs(self) -> None:
+        """Choose packs where the model gives a section in one what it gives it alone, and the same bits beside other neighbours."""
+        self.pack_tokens, self._first_position = None, 0
+        if not getattr(self._model, "_supports_attention_backend", False):
+            return
+        ids = np.arange(len(self._tokenizer), dtype=np.int32)[-60:]
+        one, other, another = ids[:11], ids[11:24], ids[24:50]
+        with one_thread(self.device), torch.inference_mode():
+            alone = self._hidden(Pack([one], len(one)))
+            self._model.set_attn_implementation(ATTENTION)
+            for first in (0, self.pad + 1):  # BERT's positions begin at 0, RoBERTa's behind its padding's
+                self.pack_tokens, self._first_position = 64, first
+                try:
+                    found = [self._hidden(Pack(sections, 64))[start:][: len(one)] for sections, start in (([one, other], 0), ([another, one], len(another)))]
+                except (TypeError, ValueError, IndexError, RuntimeError, ImportError):  # does not know these arguments, or has not so many positions
+                    continue
+                if torch.equal(found[0], found[1]) and torch.dist(found[0], alone) <= _AGREES[self.precision] * alone.norm():
+                    self.pack_tokens = capacity(self._batch_tokens, self.section)
+                    return
+        self.pack_tokens, self._first_position = None, 0
+        self._model.set_attn_implementation("sdpa" if getattr(self._model, "_supports_sdpa", False) else "eager")
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class _Sections:
             if example.source == POOL:
                 continue
             for section in encoder.sections([text])[0]:
-                self.tokens.append(np.array(section, dtype=np.int32))
+                self.tokens.append(section)
                 self.file.append(len(self.examples))
             self.examples.append(example)
 

@@ -94,7 +94,7 @@ def embed_labelled(crew: EncoderCrew, labelled: Iterable[tuple[Example, str]], t
     examples: list[Example] = []
     vectors, counts = [], []
 
-    def prepare() -> Iterator[tuple[Path, list[Example], list[list[list[int]]] | None]]:
+    def prepare() -> Iterator[tuple[Path, list[Example], list[list[np.ndarray]] | None]]:
         for number, window in enumerate(_windows(labelled, crew.encoder.window)):
             path = folder / f"{number:05d}.safetensors"
             yield path, [example for example, _ in window], None if path.exists() else crew.encoder.sections([text for _, text in window])
@@ -118,7 +118,7 @@ def score_tier(crew: EncoderCrew, heads: Heads, standard: Path, sample: Sample, 
     folder.mkdir(parents=True, exist_ok=True)
     counter = counting_encoder(tokenizer.folder)
 
-    def prepare() -> Iterator[tuple[Path, int, list[list[list[int]]], dict[str, list[Any]]]]:
+    def prepare() -> Iterator[tuple[Path, int, list[list[np.ndarray]], dict[str, list[Any]]]]:
         chosen = ((document, document["text"]) for document in read_documents(standard) if document["id"] in sample)
         for number, window in enumerate(_windows(chosen, crew.encoder.window)):
             path = folder / f"{number:06d}.parquet"
@@ -148,7 +148,7 @@ def score_tier(crew: EncoderCrew, heads: Heads, standard: Path, sample: Sample, 
     return pa.concat_tables(tables) if tables else SCORED.empty_table()
 
 
-def _embed(crew: EncoderCrew, sections: list[list[list[int]]], bar: Progress) -> tuple[np.ndarray, np.ndarray]:
+def _embed(crew: EncoderCrew, sections: list[list[np.ndarray]], bar: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of all sections and their number for each file; the bar moves by the number of files in all."""
     counts = np.array([len(found) for found in sections], dtype=np.int64)
     return crew.embed([section for found in sections for section in found], _in_files(bar, len(sections), int(counts.sum()))), counts

@@ -205,7 +205,7 @@ class AnnotateSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The encoder's. ``auto``: bfloat16 where the device multiplies in it natively, else float32 (ours; the summary says which)."""
     batch_tokens: Tokens | None = None
-    """Tokens of an encoder batch, padding included. None: 1,024 on a CPU, 131,072 on CUDA (ours)."""
+    """Tokens that the encoder computes at a time (``packs``). None: 1,024 on a CPU, 32,768 on CUDA (ours, LOG.md 2026-11-26)."""
     workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
     """Processes that run the encoder on a CPU, each with one thread and a copy of it. None: one for each CPU. On CUDA there is one."""
     positives: tuple[PositiveSource, ...] = ANN_HQINS

@@ -85,7 +85,7 @@ def _annotate(recipe: Recipe) -> Stage:
         return {"positives and encoder": source_fingerprint(recipe.annotate)}
 
     settings = recipe.annotate.identity()
-    return Stage("annotate", "annotate", "3-annotate", 2, settings, run, ("corpus", "tokenizer"), external=external, budget=recipe.budget.get("annotate"))
+    return Stage("annotate", "annotate", "3-annotate", 3, settings, run, ("corpus", "tokenizer"), external=external, budget=recipe.budget.get("annotate"))
 
 
 def _synthesize(recipe: Recipe) -> Stage:

@@ -63,11 +63,12 @@ def test_the_number_of_torchs_threads_changes_nothing(sections):
 
 
 def test_copies_are_computed_once_and_padding_is_counted(sections):
-    encoder = make(1).encoder
-    full = [section for section in sections if len(section) == 32]
+    crew = make(1)
+    full = [section for section in sections if len(section) == 32][:9]
     distinct = len({tuple(section) for section in full})
-    assert encoder.computed(full) == (distinct, distinct * 32, -(-distinct // 2) * 64)
-    assert encoder.computed([full[0][:3], full[0][:3]]) == (1, 3, 64)  # one row of 16 rows of 4
+    crew.embed([*full, full[0]])
+    computed = crew.computed
+    assert (computed.sections, computed.distinct, computed.tokens, computed.with_padding) == (len(full) + 1, distinct, distinct * 32, -(-distinct // 2) * 64)
 
 
 def test_items_made_ahead_come_in_order_and_errors_come_through():
