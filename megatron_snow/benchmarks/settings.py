@@ -36,6 +36,11 @@ class NamedBenchmark(Settings):
             raise ValueError(f"unknown benchmark; there are: {', '.join(cls.known)}")
         return name
 
+    def read_from(self) -> frozenset[tuple[str, str]]:
+        """(benchmark, where it is read from) of each benchmark the name stands for."""
+        members = sources.names(self.name) if self.name in (*sources.BENCHMARKS, *sources.GROUPS) else ()
+        return frozenset((name, sources.source_of(name, self.source)) for name in members) or frozenset({(self.name, self.source)})
+
 
 class BenchmarkSettings(NamedBenchmark):
     """A benchmark that evaluation runs."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from megatron_snow.artifacts.settings import RUNTIME, Settings, digest
 from megatron_snow.artifacts.units import Bytes
 from megatron_snow.benchmarks.problem import Problem
+from megatron_snow.benchmarks.settings import NamedBenchmark
 from megatron_snow.benchmarks.wordings import Wording
 from megatron_snow.corpus.executors import Executor, LocalExecutor
 from megatron_snow.corpus.sought import SoughtBenchmark
@@ -177,6 +179,12 @@ class DecontaminationSettings(Settings):
 
     def _sought(self) -> tuple[SoughtBenchmark, ...]:
         return (*((SoughtBenchmark(name="humaneval", source=self.humaneval),) if self.humaneval else ()), *self.benchmarks)
+
+    def covering(self, reported: Iterable[NamedBenchmark]) -> DecontaminationSettings:
+        """These, and of the benchmarks ``reported`` on those that are not among them: equal settings where all are, under whatever name."""
+        sought = {found for one in self._sought() for found in one.read_from()}
+        missing = [SoughtBenchmark(name=one.name, source=one.source) for one in reported if not one.read_from() <= sought]
+        return self.model_copy(update={"benchmarks": (*self.benchmarks, *missing)}) if missing else self
 
     def problems(self) -> list[Problem | Wording]:
         """The problems of all benchmarks. Raises SnowError where one cannot be read."""

@@ -89,17 +89,23 @@ def _annotate(recipe: Recipe) -> Stage:
 
 
 def _synthesize(recipe: Recipe) -> Stage:
+    # What a served model wrote must hold no problem that is reported on, even where the corpus was not searched for it.
+    sought = recipe.corpus.decontamination.covering(recipe.evaluate.benchmarks)
+
     def run(inputs: Inputs, work: Path) -> Counts:
         from megatron_snow.synthesis import synthesize
 
         return synthesize(
-            recipe.synthesize, recipe.seed, inputs["annotate"], inputs["tokenizer"], work, recipe.corpus.decontamination,
+            recipe.synthesize, recipe.seed, inputs["annotate"], inputs["tokenizer"], work, sought,
             redaction=recipe.corpus.redaction, encoder=recipe.annotate, standard=inputs["corpus"] / "standard",
         )  # fmt: skip
 
-    corpus = {"decontamination": recipe.corpus.decontamination.identity(), "redaction": recipe.corpus.redaction.identity()}
+    def external() -> dict[str, str]:  # those of the corpus are among the corpus's own
+        return {} if sought == recipe.corpus.decontamination else {"benchmarks": sought.fingerprint()}
+
+    corpus = {"decontamination": sought.identity(), "redaction": recipe.corpus.redaction.identity()}
     settings, needs = recipe.synthesize.identity() | corpus, ("corpus", "annotate", "tokenizer")
-    return Stage("synthesize", "synthesize", "4-synthesize", 3, settings, run, needs, budget=recipe.budget.get("synthesize"))
+    return Stage("synthesize", "synthesize", "4-synthesize", 3, settings, run, needs, external=external, budget=recipe.budget.get("synthesize"))
 
 
 def _tokenize(recipe: Recipe) -> Stage:

@@ -43,8 +43,9 @@ def synthesize(
 
     Where ``work`` is an artefact being made, answers of the artefact that it will replace are used again for the same requests.
 
-    ``tokenizer``: the tokenizer arrow's folder, which counts accepted documents. ``decontamination``, ``redaction``: the corpus's, so that both
-    tiers lack the same. ``encoder`` (the annotator's) and ``standard`` (the standard tier): what the diversity report needs, left out of it where None.
+    ``tokenizer``: the tokenizer arrow's folder, which counts accepted documents. ``redaction``: the corpus's, ``decontamination``: the corpus's
+    and what evaluation reports beyond it. ``encoder`` (the annotator's) and ``standard`` (the standard tier): what the diversity report needs,
+    left out of it where None.
 
     Writes ``synthetic/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language, then in the order of the requests), ``verified/`` alike
     (the part of it whose own tests pass, where ``settings.verify``), ``journal.jsonl`` (every answer, ``journal.Answer``), ``diversity.json``

@@ -18,6 +18,8 @@ from megatron_snow.artifacts.publish import Building
 from megatron_snow.recipe.load import load_recipe
 from megatron_snow.recipe.road import build_road
 from megatron_snow.recipe.stage import Road, Status
+from megatron_snow.synthesis.answers import make_judge
+from megatron_snow.synthesis.journal import Answer
 
 TINY = Path(__file__).parents[1] / "road" / "tiny.yaml"
 PHASES = ("general", "continued", "enhanced")
@@ -73,6 +75,8 @@ CHANGES: list[tuple[str, tuple[str, ...]]] = [
     ("corpus.languages=[Python]", ("corpus",)),
     ("corpus.max_file_bytes=1MB", ("corpus",)),
     ("corpus.decontamination.min_characters=40", ("corpus", "synthesize")),
+    ("evaluate.benchmarks=[humaneval, mbpp+]", ("synthesize", *EVALUATE)),  # what is reported on must not be in what a model wrote
+    ("evaluate.benchmarks=[{name: humaneval, source: 'fixture:HumanEval'}]", EVALUATE),  # the corpus seeks that already
     ("corpus.workers=7", ()),
     ("tokenizer.train.vocabulary=2048", ("tokenizer",)),
     ("tokenizer.train.sample=2MB", ("tokenizer",)),
@@ -119,6 +123,24 @@ def test_a_setting_redoes_what_depends_on_it(recipe: Path, out: Path, change: st
             behind.add(name)
         else:
             assert found[name].state == "done"
+
+
+def test_the_synthetic_tier_holds_no_problem_that_is_reported_on(tmp_path: Path) -> None:
+    """The corpus's benchmarks and evaluation's: texts of both are found by what judges answers, each looked for once."""
+    solution = "\ndef similar_elements(first, second):\n    return tuple(set(first) & set(second))\n"
+    row = {"task_id": "Mbpp/2", "prompt": '"""\nFind the shared elements.\n"""\n', "entry_point": "similar_elements", "canonical_solution": solution,
+           "base_input": [], "plus_input": [], "contract": "", "assertion": "", "atol": 0}  # fmt: skip
+    (tmp_path / "MbppPlus.jsonl").write_bytes(orjson.dumps(row) + b"\n")
+    reported = f"evaluate.benchmarks=[humaneval, {{name: mbpp+, source: {tmp_path}}}]"
+    recipe = load_recipe(TINY, [reported])
+    sought = recipe.corpus.decontamination.covering(recipe.evaluate.benchmarks)
+    judge = make_judge(sought, recipe.corpus.redaction, 0)
+    answer = Answer(id="x", content=f"Problem: find what two given lists have in common.\n\n```python\n{solution}```", finish_reason="stop")
+    verdict = judge.judge(answer, "Python")
+    assert verdict.reason == "contaminated" and "Mbpp/2" in verdict.detail
+    assert not make_judge(recipe.corpus.decontamination, recipe.corpus.redaction, 0).judge(answer, "Python").reason
+    assert [one.name for one in sought.benchmarks] == ["mbpp+"] and sought.covering(recipe.evaluate.benchmarks) == sought
+    assert build_road(recipe, tmp_path / "out").stages["synthesize"].settings["decontamination"] == sought.identity()
 
 
 def test_the_table_has_every_arrow() -> None:
