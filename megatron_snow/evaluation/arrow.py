@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.benchmarks.problem import Problem
 from megatron_snow.evaluation import heldout, programs
+from megatron_snow.evaluation.off_target import annotator, off_target
 from megatron_snow.evaluation.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
     from megatron_snow.evaluation.passing import Verdict
 
 
-def evaluate(settings: EvaluateSettings, seed: int, model: Path, corpus: Path, work: Path) -> dict[str, Any]:
+def evaluate(
+    settings: EvaluateSettings, seed: int, model: Path, corpus: Path, work: Path, *, tiers: Mapping[str, Path] | None = None, annotated: Path | None = None
+) -> dict[str, Any]:
     """Measure the Hugging Face ``model`` folder on ``corpus``/heldout and on the benchmarks; returns the counts.
+
+    ``tiers`` (name -> folder of documents): what else to measure bits per byte on (``off_target``). ``annotated``: the annotate artefact, whose
+    ROC-AUC is shown beside the model's numbers.
 
     Writes a ``work``/<benchmark>.jsonl (a row for each sample, see ``passing.Verdict``; ``/`` in a name becomes ``.``), ``work``/bits.jsonl (a row for
     each scored text, see ``likelihood.Scored``: what paired comparisons of models draw from) and ``work``/results.json, which is the report's summary too::
@@ -30,12 +37,13 @@ def evaluate(settings: EvaluateSettings, seed: int, model: Path, corpus: Path, w
          "benchmarks": {benchmark or group: {"problems": n, "samples": n, "temperature": t, "pass_at": {"1": {"score": x, "low": x, "high": x}, ...},
                         "base_pass_at": the same or null, "reasons": {reason: n}, "bits_per_byte": x, "members": [benchmark, ...] of a group}},
          "humaneval": {"pass_at_1": share, "passed": n, "problems": n, "reasons": {reason: n}},
+         "off_target": {tier: {"all": x, "Python": y, ...}, ...}, "annotator": {"roc_auc": x, "standard_error": y},
          "completions": [{"prompt": text, "completion": text}, ...],
          "measured": {"heldout_bytes": {language: n}, "heldout_documents": {language: n}, "dtype": "bf16"}}
 
     Bits per byte: see ``likelihood``; of a benchmark it is of the canonical solutions given the prompts as the model gets
-    them. ``humaneval`` and ``humaneval_solutions`` are there where HumanEval is among the benchmarks. A killed run with the same settings and inputs
-    goes on with the samples not yet judged.
+    them. ``off_target`` and ``annotator`` are there where tiers and an annotator are given, ``humaneval`` and ``humaneval_solutions`` where HumanEval
+    is among the benchmarks. A killed run with the same settings and inputs goes on with the samples not yet judged.
     Raises SnowError where the model folder, its tokenizer, the held-out tier or the problems are missing or broken.
     """
     groups = heldout.sample(corpus / "heldout", seed, settings.heldout_bytes, settings.document_bytes)
@@ -46,10 +54,13 @@ def evaluate(settings: EvaluateSettings, seed: int, model: Path, corpus: Path, w
     rows = _scored(settings, lm, groups, problems)
     write_atomically(work / "bits.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     bits = _bits_per_byte(rows, list(problems))
+    further: dict[str, Any] = {"off_target": costs} if (costs := off_target(settings, seed, lm, tiers or {}, work)) else {}
+    if annotated is not None:
+        further["annotator"] = annotator(annotated)
     scores, human = _benchmarks(settings, seed, lm, problems, bits["solutions"], work)
     sizes = {language: sum(len(text.encode()) for text in texts) for language, texts in groups.items()}
     measured = {"heldout_bytes": sizes, "heldout_documents": {language: len(texts) for language, texts in groups.items()}, "dtype": settings.dtype}
-    results = {"bits_per_byte": bits, "benchmarks": scores, **human, "completions": _completions(settings, lm), "measured": measured}
+    results = {"bits_per_byte": bits, "benchmarks": scores, **human, **further, "completions": _completions(settings, lm), "measured": measured}
     write_atomically(work / "results.json", (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
     solutions = {"bits_per_byte_solutions": bits["humaneval_solutions"]} if "humaneval_solutions" in bits else {}
     return {

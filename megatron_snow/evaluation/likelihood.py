@@ -89,21 +89,26 @@ class Scored(TypedDict):
     """A row of bits.jsonl: what one text cost."""
 
     set: str
-    """``heldout``, or the benchmark whose canonical solution it is: ``HumanEval``."""
+    """``heldout``, a tier, or the benchmark whose canonical solution it is: ``HumanEval``."""
     language: str
     id: str
-    """The problem's task id; of held-out files their place in the sample, which is the same for every model of a recipe."""
+    """The problem's task id; of files their place in the sample, which is the same for every model of a recipe."""
     bits: float
     bytes: int
 
 
 def heldout_rows(lm: LanguageModel, groups: dict[str, list[str]], overlap: float, batch_tokens: int) -> list[Scored]:
     """What each held-out text cost, by language."""
-    named = [(name, f"{name}/{place}", text) for name, texts in groups.items() for place, text in enumerate(texts)]
+    return text_rows(lm, "heldout", groups, overlap, batch_tokens, "held-out text")
+
+
+def text_rows(lm: LanguageModel, name: str, groups: dict[str, list[str]], overlap: float, batch_tokens: int, label: str) -> list[Scored]:
+    """What each text of the set ``name`` cost, by language; ``label`` is the progress bar's."""
+    named = [(language, f"{language}/{place}", text) for language, texts in groups.items() for place, text in enumerate(texts)]
     encoded = [([*lm.prefix, *ids], len(lm.prefix)) for ids in lm.encode([text for *_, text in named])]
-    sums = bits(lm, encoded, overlap, batch_tokens, "held-out text")
+    sums = bits(lm, encoded, overlap, batch_tokens, label)
     return [
-        Scored(set="heldout", language=language, id=place, bits=amount, bytes=len(text.encode()))
+        Scored(set=name, language=language, id=place, bits=amount, bytes=len(text.encode()))
         for (language, place, text), amount in zip(named, sums, strict=True)
     ]
 

@@ -19,8 +19,10 @@ class EvaluateSettings(Settings):
     """Arithmetic of the model; losses are summed in float64 either way."""
     heldout_bytes: Bytes = Field(default=4 * 2**20, ge=1)  # ours: several hundred files of a language; 25M tokens in the paper's 18, minutes on a GPU
     """Held-out text per language, at most: whole files in an order drawn from the seed."""
+    tier_bytes: Bytes = Field(default=2**20, ge=0)  # ours: some hundred files of a language, a quarter of the held-out text's cost a tier
+    """Text per language of each tier that is trained on, at most, drawn likewise: what a phase costs where it does not aim. 0: none."""
     document_bytes: Bytes = Field(default=64 * 2**10, ge=1)  # ours: nine in ten files of the standard library are shorter (median 6.5 kB)
-    """Bytes of one held-out file, at most: its beginning."""
+    """Bytes of one file, at most: its beginning."""
     overlap: float = Field(default=0.5, ge=0, lt=1)  # ours: every token but a file's first ones sees at least half a context
     """Share of a window repeated as context for the next, in texts longer than the model's positions; 0 is fastest."""
     batch_tokens: Tokens = Field(default=8192, ge=1)  # ours: one paper-length sequence; logits at vocabulary 64,000 take 1 GiB in bf16

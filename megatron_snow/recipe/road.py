@@ -108,16 +108,24 @@ def _synthesize(recipe: Recipe) -> Stage:
     return Stage("synthesize", "synthesize", "4-synthesize", 3, settings, run, needs, external=external, budget=recipe.budget.get("synthesize"))
 
 
-def _tokenize(recipe: Recipe) -> Stage:
+def _made(recipe: Recipe) -> dict[str, str]:
+    """Tier -> the stage that makes it, of those that training reads and the corpus does not make."""
     used = recipe.used_tiers()
-    makers = {"high_quality": "annotate", "synthetic": "synthesize"}
-    made = {tier: maker for tier, maker in makers.items() if tier in used}
+    return {tier: maker for tier, maker in {"high_quality": "annotate", "synthetic": "synthesize"}.items() if tier in used}
+
+
+def _tiers(inputs: Inputs, made: Mapping[str, str]) -> dict[str, Path]:
+    """Tier -> the folder of its documents."""
+    return {"standard": inputs["corpus"] / "standard", **{tier: inputs[maker] / tier for tier, maker in made.items()}}
+
+
+def _tokenize(recipe: Recipe) -> Stage:
+    made = _made(recipe)
 
     def run(inputs: Inputs, work: Path) -> Counts:
         from megatron_snow.tokens import tokenize
 
-        tiers = {"standard": inputs["corpus"] / "standard", **{tier: inputs[maker] / tier for tier, maker in made.items()}}
-        return tokenize(recipe.tokenize, recipe.seed, {**tiers, "heldout": inputs["corpus"] / "heldout"}, inputs["tokenizer"], work)
+        return tokenize(recipe.tokenize, recipe.seed, {**_tiers(inputs, made), "heldout": inputs["corpus"] / "heldout"}, inputs["tokenizer"], work)
 
     needs = ("corpus", "tokenizer", *made.values())
     return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, budget=recipe.budget.get("tokenize"))
@@ -171,19 +179,20 @@ def _convert(recipe: Recipe, phase: str) -> Stage:
 
 
 def _evaluate(recipe: Recipe, phase: str) -> Stage:
-    model = f"convert {phase}"
+    model, made = f"convert {phase}", _made(recipe)
 
     def run(inputs: Inputs, work: Path) -> Counts:
         from megatron_snow.evaluation import evaluate
 
-        return evaluate(recipe.evaluate, recipe.seed, inputs[model], inputs["corpus"], work)
+        folders = inputs[model], inputs["corpus"], work
+        return evaluate(recipe.evaluate, recipe.seed, *folders, tiers=_tiers(inputs, made), annotated=inputs.get("annotate"))
 
     def external() -> dict[str, str]:
         return {f"problems {one.name}": one.fingerprint() for one in recipe.evaluate.benchmarks}
 
     settings = recipe.evaluate.identity()
-    needs, budget = (model, "corpus"), _share(recipe, "evaluate")
-    return Stage(f"evaluate {phase}", "evaluate", f"8-evaluate/{phase}", 2, settings, run, needs, phase=phase, external=external, budget=budget)
+    needs, budget = (model, "corpus", *made.values()), _share(recipe, "evaluate")  # training stands on these tiers anyway: no more is redone
+    return Stage(f"evaluate {phase}", "evaluate", f"8-evaluate/{phase}", 3, settings, run, needs, phase=phase, external=external, budget=budget)
 
 
 def _report(recipe: Recipe, stages: list[Stage]) -> Stage:

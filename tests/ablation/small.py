@@ -29,6 +29,7 @@ STUDY: dict[str, Any] = {
                 "evaluate.max_new_tokens": 1,
                 "evaluate.prompts": [],
                 "evaluate.heldout_bytes": "2KiB",
+                "evaluate.tier_bytes": "1KiB",
             },
         }
     },

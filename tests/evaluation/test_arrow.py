@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
@@ -12,10 +14,13 @@ from megatron_snow.artifacts.documents import write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.benchmarks.settings import BenchmarkSettings
 from megatron_snow.evaluation import EvaluateSettings, evaluate
+from megatron_snow.evaluation.language_model import load
+from megatron_snow.evaluation.off_target import annotator, off_target
 from tests.evaluation.conftest import document
 
 SETTINGS = EvaluateSettings.model_validate(
-    {"dtype": "fp32", "heldout_bytes": "3KiB", "document_bytes": "1KiB", "max_new_tokens": 12, "problem_limit": 6, "prompt_tokens": 5, "batch_size": 6}
+    {"dtype": "fp32", "heldout_bytes": "3KiB", "tier_bytes": "4KiB", "document_bytes": "1KiB", "max_new_tokens": 12, "problem_limit": 6, "prompt_tokens": 5}
+    | {"batch_size": 6}
 )
 
 
@@ -41,6 +46,42 @@ def test_results(model: Path, corpus: Path, tmp_path: Path) -> None:
     assert rows[0].keys() == {"task_id", "sample", "completion", "finish", "passed", "base_passed", "reason"}
     entry = results["benchmarks"]["humaneval"]
     assert entry["pass_at"]["1"]["score"] == counts["pass_at_1"] and entry["bits_per_byte"] == bits["humaneval_solutions"] == bits["solutions"]["humaneval"]
+
+
+def test_off_target_losses_and_the_annotators_measure(model: Path, corpus: Path, tmp_path: Path) -> None:
+    """Each number against Hugging Face's own loss in float64, a text at a time, over texts that the tiers' files give by hand."""
+    short = {"Python": ["def add(a, b):\n    return a + b\n", "é = 'naïve'\n"], "Shell": ["set -eu\n"]}
+    rows = [document(f"{language}/{place}", text, language) for language, texts in short.items() for place, text in enumerate(texts)]
+    write_documents(tmp_path / "high_quality", rows)
+    (tmp_path / "annotated").mkdir()
+    (tmp_path / "annotated" / "summary.json").write_text('{"validation": {"auc": 0.83, "standard_error": 0.05, "positives": 9}}')
+    tiers = {"standard": corpus / "standard", "high_quality": tmp_path / "high_quality"}
+    evaluate(SETTINGS, 1, model, corpus, tmp_path, tiers=tiers, annotated=tmp_path / "annotated")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["annotator"] == {"roc_auc": 0.83, "standard_error": 0.05}
+    found = results["off_target"]
+    assert found.keys() == tiers.keys() and found["standard"].keys() == {"all", "Python"} and found["high_quality"].keys() == {"all", "Python", "Shell"}
+    lm = load(model, "fp32")
+    twin = lm.model.double()
+    bits: dict[str, list[float]] = {}
+    for language, texts in short.items():
+        for text in texts:
+            ids = torch.tensor([[*lm.prefix, *lm.encode([text])[0]]])
+            labels = ids.clone()
+            labels[:, : len(lm.prefix)] = -100
+            with torch.no_grad():
+                loss = twin(input_ids=ids, labels=labels).loss.item()
+            bits.setdefault(language, []).append(loss * (ids.shape[1] - len(lm.prefix)) / math.log(2))
+    size = {language: sum(len(text.encode()) for text in texts) for language, texts in short.items()}
+    expected = {language: sum(bits[language]) / size[language] for language in short} | {"all": sum(map(sum, bits.values())) / sum(size.values())}
+    assert found["high_quality"] == pytest.approx(expected, rel=1e-5)
+    scored = [json.loads(line) for line in (tmp_path / "off_target.jsonl").read_text().splitlines()]
+    assert {row["set"] for row in scored} == tiers.keys() and 0.9 * 4096 < sum(row["bytes"] for row in scored if row["set"] == "standard") <= 4096
+    none = SETTINGS.model_copy(update={"tier_bytes": 0})
+    assert off_target(none, 1, lm, tiers, tmp_path) == {}
+    (tmp_path / "annotated" / "summary.json").write_text("{}")
+    with pytest.raises(SnowError, match=r"cannot read the annotator's ROC-AUC.*snow annotate"):
+        annotator(tmp_path / "annotated")
 
 
 def test_several_benchmarks_and_a_group(model: Path, corpus: Path, tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ CHANGES: list[tuple[str, tuple[str, ...]]] = [
     ("layout.data=2", ()),
     ("evaluate.max_new_tokens=9", EVALUATE),
     ("evaluate.heldout_bytes=9KiB", EVALUATE),
+    ("evaluate.tier_bytes=9KiB", EVALUATE),
     ("budget={corpus: 5 s}", ()),
 ]
 
