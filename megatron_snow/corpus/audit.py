@@ -96,11 +96,11 @@ def _texts(part: Part, tokenizer: Path | None, root: Path) -> Iterator[tuple[str
     where = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     if kind == "tokens":
         from megatron_snow.tokens.indexed import IndexedDataset
-        from megatron_snow.tokens.inspection import decode
+        from megatron_snow.tokens.inspection import decoder
 
         assert tokenizer is not None and first is not None  # ``audit`` sees to the one, ``parts`` to the other
-        data = IndexedDataset(path)
-        yield from ((f"{where}:{number}", decode(tokenizer, data.doc(number).tolist())) for number in range(first, first + count))
+        data, decode = IndexedDataset(path), decoder(tokenizer)
+        yield from ((f"{where}:{number}", decode(data.doc(number).tolist())) for number in range(first, first + count))
         return
     for number, row in enumerate(raw_rows(path, first, _LONGEST)):
         place = f"{where}:{number}" if first is None else f"{where}:{first}:{number}"
@@ -155,5 +155,5 @@ def render(result: dict[str, Any], shown: int = 20) -> str:
         how = "exactly" if match["how"] == "exact" else f"{100 * match['share']:.0f} % of its words"
         lines.append(f"{match['benchmark']} {match['problem']}, {match['what']}, {how}: {match['document']}")
     if len(matches) > shown:
-        lines.append(f"... and {len(matches) - shown:,} more; --json FILE has all")
+        lines.append(f"... and {len(matches) - shown:,} more; --report FILE has all")
     return "\n".join(lines)

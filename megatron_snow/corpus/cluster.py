@@ -14,21 +14,25 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
+from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import say
+from megatron_snow.artifacts.units import format_bytes
 from megatron_snow.corpus.engine import FreshSteps
 from megatron_snow.corpus.executors import RayExecutor, SlurmExecutor
 
 _POLL = 2.0  # seconds between looks at the queue (ours: a controller of a large cluster notices oftener ones)
 _SILENCE = 600.0  # seconds that squeue may fail before the run ends (ours: a controller's restart takes a minute or two)
 _GIB = 2**30
+_TRIES = 4  # of a task on Ray whose worker or node died (Ray's own default: 3 retries)
 
 
 class _Slurm(FreshSteps, SlurmPipelineExecutor):  # type: ignore[misc] # datatrove ships no types
@@ -93,30 +97,69 @@ def _await_jobs(name: str) -> None:
         time.sleep(_POLL)
 
 
+class _Ray(FreshSteps, RayPipelineExecutor):  # type: ignore[misc]
+    """The Ray executor with a task of Ray's for each of ours.
+
+    datatrove's own way (an actor, and in it a pool of one process) waits for ever for a process that was killed; Ray itself notices, and tries again.
+    """
+
+    def run(self) -> None:
+        """Run what is not completed, at most ``workers`` tasks at once. Raises what a task raises; one that was lost ``_TRIES`` times stays incomplete."""
+        import ray
+
+        task = ray.remote(_run_rank).options(
+            num_cpus=self.cpus_per_task, memory=int(self.mem_per_cpu_gb * self.cpus_per_task * _GIB), max_retries=_TRIES - 1, retry_exceptions=False
+        )
+        left, running, executor = self.get_incomplete_ranks()[::-1], [], ray.put(self)
+        while left or running:
+            while left and len(running) < self.workers:
+                running.append(task.remote(executor, left.pop()))
+            ended, running = ray.wait(running)
+            try:
+                ray.get(ended)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError):
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, Exception) else error) from error
+
+
+def _run_rank(executor: _Ray, rank: int) -> None:
+    executor._run_for_rank(rank)
+
+
 def run_on_ray(steps: Sequence[PipelineStep], tasks: int, logs: Path, settings: RayExecutor) -> None:
-    """Run the steps as Ray tasks. Raises SnowError where Ray is not installed or tasks were lost."""
+    """Run the steps as Ray tasks. Raises SnowError where Ray is not installed, has too little to ever start a task, or tasks were lost."""
     try:
         import ray
-        from datatrove.executor.ray import RayPipelineExecutor
     except ImportError as error:
         raise SnowError(f"corpus.executor is ray, which is not installed ({error}); pip install 'megatron_snow[ray]', or take the local executor") from error
 
-    class Ray(FreshSteps, RayPipelineExecutor):  # type: ignore[misc]
-        """Tasks that share nothing."""
-
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     try:
-        make: Callable[[], Ray] = lambda: Ray(  # noqa: E731
+        _refuse_too_large(ray.nodes(), settings)
+        executor = _Ray(
             list(steps), tasks=tasks, workers=settings.jobs or -1, logging_dir=str(logs.resolve()), cpus_per_task=settings.cpus,
             mem_per_cpu_gb=settings.memory / _GIB,
         )  # fmt: skip
-        make().run()
-        if left := make().get_incomplete_ranks():
+        executor.run()
+        if left := executor.get_incomplete_ranks():
             raise SnowError(
-                f"{len(left)} of {tasks} tasks were lost on Ray (task {left[0]} first); their logs are in {logs / 'logs'}; run again: the rest is done"
+                f"{len(left)} of {tasks} tasks were lost {_TRIES} times on Ray (task {left[0]} first); their logs are in {logs / 'logs'}; run again: the rest is done"
             )
     finally:
         if started:
             ray.shutdown()
+
+
+def _refuse_too_large(nodes: Sequence[dict[str, Any]], settings: RayExecutor) -> None:
+    """Ray would wait for ever for a node that can hold a task."""
+    have = [node["Resources"] for node in nodes if node["Alive"]]
+    memory = settings.memory * settings.cpus
+    if not any(node.get("CPU", 0) >= settings.cpus and node.get("memory", 0) >= memory for node in have):
+        largest = max(have, key=lambda node: node.get("memory", 0), default={})
+        raise SnowError(
+            f"no node of the Ray cluster has {settings.cpus} CPUs and {format_bytes(memory)} for a task; the largest has {largest.get('CPU', 0):.0f} and "
+            f"{format_bytes(int(largest.get('memory', 0)))}: lower corpus.executor.cpus or .memory"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,17 +41,18 @@ def inspect_dataset(prefix: Path, document: int, tokens: int, tokenizer: Path | 
         " ".join(map(str, shown)),
     ]
     if tokenizer is not None:
-        lines += ["", decode(tokenizer, shown)]
+        lines += ["", decoder(tokenizer)(shown)]
     return "\n".join(lines)
 
 
-def decode(tokenizer: Path, tokens: list[int]) -> str:
-    """The text of some tokens. Raises SnowError where ``tokenizer`` is no folder with a tokenizer.json, nor that file."""
+def decoder(tokenizer: Path) -> Callable[[list[int]], str]:
+    """What makes text of tokens, special ones too. Raises SnowError where ``tokenizer`` is no folder with a tokenizer.json, nor that file."""
     path = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     try:
-        return str(parse_tokenizer(path.read_text(encoding="utf-8")).decode(tokens, skip_special_tokens=False))
+        parsed = parse_tokenizer(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SnowError(f"--tokenizer {tokenizer}: no Hugging Face tokenizer.json there ({error})") from error
+    return lambda tokens: str(parsed.decode(tokens, skip_special_tokens=False))
 
 
 def verify_dataset(prefix: Path, vocabulary: int | None) -> str:

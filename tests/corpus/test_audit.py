@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from typer.testing import CliRunner
 
 from megatron_snow.artifacts.documents import Document, write_documents
@@ -52,26 +53,47 @@ def test_rows_of_all_kinds(tmp_path: Path, workers: int) -> None:
     assert "humaneval" in said and "and 5 more" in said
 
 
-def test_tokens_need_their_tokenizer_and_are_decoded(tmp_path: Path) -> None:
-    from tests.training import small
+def byte_level_tokenizer(folder: Path) -> Tokenizer:
+    """A BPE trained on a text of the tests, over bytes: its ids give every text back."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=400, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator([planted(7)], trainer)
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
 
-    tokenizer = tmp_path / "tokenizer"
-    tokenizer.mkdir()
-    small.write_tokenizer(tokenizer)
-    from tokenizers import Tokenizer
 
-    encoder = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tokens_need_their_tokenizer_and_are_decoded(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megatron_snow.corpus.audit._DOCUMENTS", 2)  # so that there are several parts
+    encoder = byte_level_tokenizer(tmp_path / "tokenizer")
+    texts = [CLEAN, planted(7), CLEAN + "# naïve \u2028 \U0001f40d\n", planted(9), "", CLEAN]
     with IndexedWriter(tmp_path / "data", np.dtype("<u2")) as out:
-        for text in (CLEAN, planted(7)):
+        for text in texts:
             ids = encoder.encode(text).ids
-            if encoder.decode(ids) != text:
-                pytest.skip("the tests' tokenizer does not give back every text")
+            assert encoder.decode(ids, skip_special_tokens=False) == text
             out.add(np.array(ids, dtype="<u2"))
         out.finish()
     with pytest.raises(SnowError, match="give the tokenizer that made them"):
         audit(tmp_path / "data", DETECTOR)
-    result = audit(tmp_path / "data.bin", DETECTOR, tokenizer)
-    assert {(match["document"], match["problem"]) for match in result["matches"]} == {("data:1", "HumanEval/7")}
+    for target, name in ((tmp_path / "data.bin", "data"), (tmp_path / "data", "data"), (tmp_path, "data")):
+        result = audit(target, DETECTOR, tmp_path / "tokenizer", workers)
+        assert (result["documents"], result["bytes"]) == (len(texts), sum(len(text.encode()) for text in texts))
+        found = {(match["document"], match["problem"]) for match in result["matches"] if match["how"] == "exact"}
+        assert found == {(f"{name}:1", "HumanEval/7"), (f"{name}:3", "HumanEval/9")}
+
+
+def test_the_command_audits_tokens(tmp_path: Path) -> None:
+    encoder = byte_level_tokenizer(tmp_path / "tokenizer")
+    with IndexedWriter(tmp_path / "data", np.dtype("<u2")) as out:
+        out.add(np.array(encoder.encode(planted(7)).ids, dtype="<u2"))
+        out.finish()
+    command = ["audit", str(tmp_path / "data"), "--workers", "1"]
+    found = CliRunner().invoke(commands.app, [*command, "--tokenizer", str(tmp_path / "tokenizer")])
+    assert found.exit_code == 1 and "humaneval HumanEval/7, solution, exactly: data:0" in found.output
+    refused = CliRunner().invoke(commands.app, [*command, "--tokenizer", str(tmp_path / "absent")])
+    assert isinstance(refused.exception, SnowError) and "no Hugging Face tokenizer.json there" in str(refused.exception)
 
 
 def test_the_command_ends_with_what_it_found(tmp_path: Path) -> None:

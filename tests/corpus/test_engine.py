@@ -12,10 +12,13 @@ from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.corpus import cluster
+from megatron_snow.corpus import build, cluster
 from megatron_snow.corpus.engine import run_steps
 from megatron_snow.corpus.executors import RayExecutor, SlurmExecutor
 from megatron_snow.corpus.settings import CorpusSettings
+from tests.corpus.test_build import hashes, planted, write_rows
+
+NO_RAY = "Ray is not installed: pip install 'megatron_snow[ray]'"
 
 
 class Fatal(PipelineStep):
@@ -61,6 +64,36 @@ def test_slurm_and_ray_that_are_not_there(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(SnowError, match="ray, which is not installed"):
         run_steps([], 1, 1, tmp_path / "logs", "test", RayExecutor())
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """Ray on this machine for several tests; ``test_ray_makes_the_same_corpus`` lets the arrow start its own."""
+    ray = pytest.importorskip("ray", reason=NO_RAY)
+    ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    yield
+    ray.shutdown()
+
+
+def test_ray_makes_the_same_corpus(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason=NO_RAY)
+    settings = CorpusSettings(sources=(write_rows(tmp_path / "rows", planted(), 3),), heldout_fraction=0.15, workers=1)
+    on_ray = CorpusSettings.model_validate({**settings.model_dump(), "executor": {"kind": "ray", "memory": 2**30, "jobs": 2}})
+    for name, chosen in (("local", settings), ("ray", on_ray)):
+        (tmp_path / name).mkdir()
+        build(chosen, 1, tmp_path / name)
+    assert hashes(tmp_path / "ray") == hashes(tmp_path / "local")
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_what_befalls_tasks_on_ray(tmp_path: Path) -> None:
+    """A killed one is tried again, one that raises is said, and one that no node can hold is refused where Ray would wait."""
+    run_steps([Fatal(tmp_path, {1: 1})], 3, 2, tmp_path / "logs", "test", RayExecutor(memory=2**30))
+    assert sorted(path.name for path in tmp_path.glob("*.out")) == ["0.out", "1.out", "2.out"] and (tmp_path / "1.try1").exists()
+    with pytest.raises(FileNotFoundError, match="absent"):
+        run_steps([Fatal(tmp_path / "absent", {})], 1, 1, tmp_path / "other", "test", RayExecutor(memory=2**30))
+    with pytest.raises(SnowError, match=r"no node of the Ray cluster has 1 CPUs and .* for a task"):
+        run_steps([Fatal(tmp_path, {})], 1, 1, tmp_path / "third", "test", RayExecutor(memory=2**50))
 
 
 def test_the_executor_is_no_part_of_the_result() -> None:
