@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The whole corpus arrow on N made documents: seconds, CPU seconds and resident memory of each stage, all processes together.
 
-    python bench/corpus.py [--documents 100000] [--bytes 5000] [--workers 2] [--from TIER ...] [--folder FOLDER] [--seed 1]
+    python bench/corpus.py [--documents 100000] [--bytes 5000] [--workers 2] [--from TIER ...] [--folder FOLDER [--make]] [--seed 1]
 
 Documents are made of real files: blocks of functions drawn from files of one language (--from: tiers, such as a road's 1-corpus/standard; else
 the running Python's library and packages), shuffled, with some of their identifiers renamed, so that they are as code is and few are alike.
@@ -51,23 +51,26 @@ _BREAK = re.compile(r"\n\s*\n(?=\S)")
 _NAME = re.compile(r"\b[a-z_]{4,}\b")
 
 
-def pool(tiers: list[Path]) -> dict[str, list[str]]:
-    """Language -> blocks of real files."""
+def pool(tiers: list[Path]) -> dict[str, tuple[list[str], list[str]]]:
+    """Language -> first blocks of real files (where their licence is stated), and further blocks."""
     if tiers:
         texts = ((document["language"], document["text"]) for tier in tiers for document in read_documents(tier))
     else:
         roots = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
         texts = (("Python", path.read_text(encoding="utf-8", errors="ignore")) for root in roots for path in sorted(root.rglob("*.py")))
     blocks: dict[str, list[str]] = defaultdict(list)
+    heads: dict[str, list[str]] = defaultdict(list)
     size: dict[str, int] = defaultdict(int)
     for language, text in texts:
         if language in SUFFIXES and size[language] < POOL / (len(SUFFIXES) if tiers else 1):
             size[language] += len(text)
-            blocks[language] += [block for block in _BREAK.split(text) if 60 < len(block) < 4_000]
-    return {language: found for language, found in blocks.items() if len(found) > 1_000}
+            first, *more = _BREAK.split(text)
+            heads[language].append(first[:2_000])
+            blocks[language] += [block for block in more if 60 < len(block) < 4_000]
+    return {language: (heads[language], found) for language, found in blocks.items() if len(found) > 1_000}
 
 
-def make(number: int, count: int, blocks: dict[str, list[str]], size: int, seed: int, folder: Path) -> None:
+def make(number: int, count: int, blocks: dict[str, tuple[list[str], list[str]]], size: int, seed: int, folder: Path) -> None:
     """One shard of rows."""
     draw = random.Random(f"{seed}/{number}")
     languages = list(blocks)
@@ -83,13 +86,15 @@ def make(number: int, count: int, blocks: dict[str, list[str]], size: int, seed:
                 text = "\n".join(lines)
         else:
             language = draw.choice(languages)
-            wanted, parts = draw.uniform(0.4, 1.6) * size, []
+            heads, more = blocks[language]
+            parts = [draw.choice(heads)]
+            wanted = draw.uniform(0.4, 1.6) * size - len(parts[0])
             while wanted > 0:
-                parts.append(draw.choice(blocks[language]))
+                parts.append(draw.choice(more))
                 wanted -= len(parts[-1])
             text = "\n\n".join(parts) + "\n"
-            some = {name: f"{name}_{draw.randrange(10**6)}" for name in set(_NAME.findall(text)) if draw.random() < 0.1}
-            text = _NAME.sub(lambda match, some=some: some.get(match.group(), match.group()), text)
+            for name in draw.sample(names := _NAME.findall(parts[-1]), min(4, len(names))):
+                text = text.replace(name, f"{name}_{draw.randrange(10**6)}")
             made.append((language, text))
         repository = f"owner/r{(number * SHARD + index) // REPOSITORY}"
         path = f"src/f{index}.{SUFFIXES[language]}"
@@ -97,7 +102,7 @@ def make(number: int, count: int, blocks: dict[str, list[str]], size: int, seed:
     (folder / f"{number:05d}.jsonl.zst").write_bytes(zstandard.ZstdCompressor(level=1).compress(b"\n".join(rows) + b"\n"))
 
 
-def make_shards(numbers: range, flags: argparse.Namespace, blocks: dict[str, list[str]], folder: Path) -> None:
+def make_shards(numbers: range, flags: argparse.Namespace, blocks: dict[str, tuple[list[str], list[str]]], folder: Path) -> None:
     """Some of the shards."""
     for number in numbers:
         make(number, min(SHARD, flags.documents - number * SHARD), blocks, flags.bytes, flags.seed, folder)
@@ -153,9 +158,8 @@ def run(source: Path, work: Path, workers: int) -> None:
     seconds = time.perf_counter() - started
     print(f"{'all':<24}{seconds:>9.1f}{spent:>9.1f}{most[0] / 2**20:>19.0f}{most[1] / 2**20:>10.0f}{most[2] / 2**20:>15.0f}")
     size = sum(language["bytes"] for side in ("standard", "heldout") for language in summary[side]["languages"].values())
-    print(
-        f"{summary['in'] / seconds:,.0f} documents/s; {most[0] / summary['in']:,.0f} proportional bytes a document; {most[2] / summary['in']:,.0f} of the driver"
-    )
+    count = summary["in"]
+    print(f"{count / seconds:,.0f} documents/s; bytes a document: {most[0] / count:,.0f} proportional, {most[2] / count:,.0f} of the driver")
     print(f"{count:,} documents in, {summary['kept']:,} kept ({format_bytes(size)}); dropped:", {r: sum(c.values()) for r, c in summary["drops"].items()})
 
 
@@ -167,6 +171,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--from", dest="tiers", type=Path, nargs="*", default=[])
     parser.add_argument("--folder", type=Path, help="where documents are made and stay; else a temporary folder")
+    parser.add_argument("--make", action="store_true", help="make the documents into --folder only")
     parser.add_argument("--seed", type=int, default=1)
     flags = parser.parse_args()
     folder = flags.folder or Path(tempfile.mkdtemp(prefix="snow-corpus-"))
@@ -183,6 +188,8 @@ def main() -> None:
             for maker in makers:
                 maker.join()
             print(f"{flags.documents:,} documents of {', '.join(blocks)} made in {time.perf_counter() - start:.0f} s")
+        if flags.make:
+            return
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         run(source, work, flags.workers)

@@ -146,7 +146,8 @@ def run_on_ray(steps: Sequence[PipelineStep], tasks: int, logs: Path, settings: 
         executor.run()
         if left := executor.get_incomplete_ranks():
             raise SnowError(
-                f"{len(left)} of {tasks} tasks were lost {_TRIES} times on Ray (task {left[0]} first); their logs are in {logs / 'logs'}; run again: the rest is done"
+                f"{len(left)} of {tasks} tasks were lost {_TRIES} times on Ray (task {left[0]} first); their logs are in {logs / 'logs'}; "
+                "run again: the rest is done"
             )
     finally:
         if started:
