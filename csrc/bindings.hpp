@@ -21,6 +21,7 @@ void bind_megatron_order(py::module_& module);
 void bind_needles(py::module_& module);
 void bind_sample_reader(py::module_& module);
 void bind_shard_scan(py::module_& module);
+void bind_signals(py::module_& module);
 void bind_signatures(py::module_& module);
 
 }  // namespace snow

@@ -12,5 +12,6 @@ PYBIND11_MODULE(_csrc, module) {
     snow::bind_needles(module);
     snow::bind_sample_reader(module);
     snow::bind_shard_scan(module);
+    snow::bind_signals(module);
     snow::bind_signatures(module);
 }

@@ -110,7 +110,8 @@ class _Ray(FreshSteps, RayPipelineExecutor):  # type: ignore[misc]
         task = ray.remote(_run_rank).options(
             num_cpus=self.cpus_per_task, memory=int(self.mem_per_cpu_gb * self.cpus_per_task * _GIB), max_retries=_TRIES - 1, retry_exceptions=False
         )
-        left, running, executor = self.get_incomplete_ranks()[::-1], [], ray.put(self)
+        left, executor = self.get_incomplete_ranks()[::-1], ray.put(self)
+        running: list[Any] = []
         while left or running:
             while left and len(running) < self.workers:
                 running.append(task.remote(executor, left.pop()))
@@ -159,7 +160,7 @@ def _refuse_too_large(nodes: Sequence[dict[str, Any]], settings: RayExecutor) ->
     have = [node["Resources"] for node in nodes if node["Alive"]]
     memory = settings.memory * settings.cpus
     if not any(node.get("CPU", 0) >= settings.cpus and node.get("memory", 0) >= memory for node in have):
-        largest = max(have, key=lambda node: node.get("memory", 0), default={})
+        largest: dict[str, float] = max(have, key=lambda node: node.get("memory", 0), default={})
         raise SnowError(
             f"no node of the Ray cluster has {settings.cpus} CPUs and {format_bytes(memory)} for a task; the largest has {largest.get('CPU', 0):.0f} and "
             f"{format_bytes(int(largest.get('memory', 0)))}: lower corpus.executor.cpus or .memory"

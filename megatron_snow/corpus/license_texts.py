@@ -18,9 +18,11 @@ _ALTERNATIVE = re.compile(r"(?i)(?:licen[sc]e|copying)[-_.]?(?:mit|apache(?:-2\.
 _MAX_TEXT = 100_000  # characters of a licence file that are read (ours: the GPL has 35,000; longer ones are lists of bundled licences)
 _HEAD = 6_000  # characters at the top of a source file (ours: the MIT licence takes 1,100, BSD's three clauses 1,500, in comments more)
 _SAYS = re.compile(r"(?i)licen[sc]e|\b[al]?gpl\b|redistribution and use|permission is hereby granted|permission to use, copy|public domain")
+_WORDS = ("licen", "gpl", "redistribution and use", "permission", "public domain")  # one of them is in all that _SAYS finds: looked for first, it is cheap
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+:() /-]+?)[ \t]*(?:\*/|-->|[*\"'#;]|$)", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*(?:///?|/?\*+/?|#+!?|;+|--+|%+|<!--|\(\*|\"{3}|'{3}|dnl\b|REM\b)?[ \t]?", re.MULTILINE)
-_VARYING = re.compile(r"(?im)^.*(?:copyright.*(?:\d{4}|\(c\)|©)|\(c\) ?\d{4}|©).*$")
+_VARYING = re.compile(r"(?i).*(?:copyright.*(?:\d{4}|\(c\)|©)|\(c\) ?\d{4}|©)")  # a line
+_RIGHTS = ("copyright", "(c)", "©")  # one of them is in every such line
 _MEANT = re.compile(r"(?i)(?:licen[sc]ed|released|distributed|available|provided|governed|subject to|under the terms|licen[sc]e:|under the)[^.]*\Z")
 _NAMED = (  # one-line statements; "a BSD-style license" and the like name none, and the repository's is taken
     ("MIT", r"(?:the )?MIT"),
@@ -98,9 +100,12 @@ def header_license(text: str) -> str:
 
 def _notice(head: str) -> str:
     """The part of a file's top that speaks of licences, without comment marks and what differs from file to file: a repository's files share it."""
-    if not _SAYS.search(head):
+    lower = head.lower()
+    if not any(word in lower for word in _WORDS) or not _SAYS.search(head):
         return ""
-    plain = _VARYING.sub("", _COMMENT.sub("", head))
+    plain = _COMMENT.sub("", head)
+    if any(word in lower for word in _RIGHTS):
+        plain = "\n".join("" if any(word in line.lower() for word in _RIGHTS) and _VARYING.match(line) else line for line in plain.split("\n"))
     first = last = None
     for match in _SAYS.finditer(plain):
         if first is None:

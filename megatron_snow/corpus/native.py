@@ -8,8 +8,8 @@ from __future__ import annotations
 from megatron_snow.artifacts.errors import SnowError
 
 try:
-    from megatron_snow._csrc import Clusters, Needles, band_keys, ngrams, similarities
+    from megatron_snow._csrc import Clusters, Needles, band_keys, measure_ascii, ngrams, similarities
 except ImportError as error:
     raise SnowError(f"the C++ extension megatron_snow._csrc cannot be loaded ({error}); build it with: pip install --no-build-isolation -e .") from error
 
-__all__ = ["Clusters", "Needles", "band_keys", "ngrams", "similarities"]
+__all__ = ["Clusters", "Needles", "band_keys", "measure_ascii", "ngrams", "similarities"]

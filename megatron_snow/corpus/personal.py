@@ -106,6 +106,6 @@ def user_names(content: bytes) -> Iterator[Span]:
             for match in pattern.finditer(content):
                 if match.group(1).lower() not in _NOT_A_USER:
                     yield Span(match.start(1), match.end(1), NAME, kind)
-    for match in _HANDLE.finditer(content):
+    for match in _HANDLE.finditer(content) if b" @" in content else ():
         if _CALLED.search(content, max(0, match.start() - 24), match.start()) and match.group(1).lower() not in _NOT_A_USER:
             yield Span(match.start(1), match.end(1), NAME, "handle")

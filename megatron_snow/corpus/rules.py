@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from megatron_snow.corpus.native import measure_ascii
 from megatron_snow.corpus.settings import MARKUP_LANGUAGES, RuleSettings
 from megatron_snow.corpus.signals import Encoded, Lines, Signals, alphabetic_fraction, encoded, lines, literal_lines, says_generated, visible_text
 
@@ -70,17 +71,29 @@ def text_of_no_interest(path: str, language: str) -> bool:
 
 def measure(text: str, language: str, rules: RuleSettings) -> Signals:
     """Everything the rules look at, of one file."""
-    table_lines, table_share = literal_lines(text)
+    digits = language in ALPHANUMERIC_LANGUAGES
+    line, alphabetic, runs, (table_lines, table_share) = _measure_ascii(text, digits) if text.isascii() else measure_any(text, digits)
     return Signals(
         characters=len(text),
-        lines=lines(text),
+        lines=line,
         generated=says_generated(text, rules.generated_lines),
-        alphabetic=alphabetic_fraction(text, digits=language in ALPHANUMERIC_LANGUAGES),
-        encoded=encoded(text),
+        alphabetic=alphabetic,
+        encoded=runs,
         visible=len(visible_text(text)) if language == "HTML" else None,
         table_lines=table_lines,
         table_share=table_share,
     )
+
+
+def measure_any(text: str, digits: bool) -> tuple[Lines, float, Encoded, tuple[int, float]]:
+    """Lines, letters, encoded data and literal lines of any text; what ``csrc/signals.cpp`` is held to, which does the same of ASCII."""
+    return lines(text), alphabetic_fraction(text, digits), encoded(text), literal_lines(text)
+
+
+def _measure_ascii(text: str, digits: bool) -> tuple[Lines, float, Encoded, tuple[int, float]]:
+    count, within, longest, filled, literal, letters, run, runs = measure_ascii(text.encode(), digits)
+    size = len(text) or 1
+    return Lines(count, within / count if count else 0.0, longest), letters / size, Encoded(run, runs / size), (filled, literal / filled if filled else 0.0)
 
 
 def broken_rule(measured: Signals, path: str, language: str, rules: RuleSettings) -> str | None:

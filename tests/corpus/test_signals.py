@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megatron_snow.corpus.rules import _measure_ascii, measure_any
 from megatron_snow.corpus.signals import Encoded, Lines, alphabetic_fraction, encoded, lines, literal_lines, says_generated, visible_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -105,3 +106,48 @@ def test_installed_pages_read_as_the_standard_librarys_parser_reads_them() -> No
         reader.feed(text)
         reader.close()
         assert visible_text(text) == " ".join("".join(reader.parts).split()), page
+
+
+RUNS = st.lists(
+    st.sampled_from(
+        [
+            "0x1f",
+            "\\x1f",
+            "ab",
+            "AB,",
+            "9f ",
+            " ",
+            "\n",
+            "\r\n",
+            "\x1c",
+            ",",
+            "x",
+            "_",
+            "\\u00e9",
+            "\\u12",
+            "QUJD" * 9,
+            "+/=\n",
+            "-1",
+            "u'",
+            "[",
+            "\t",
+            "é",
+            "0x",
+        ]
+    ),
+    max_size=80,
+)
+
+
+@given(RUNS.map("".join) | RUNS.flatmap(lambda parts: st.integers(1, 12).map(lambda count: "".join(parts[:4]) * count)), st.booleans())
+def test_ascii_is_measured_in_cpp_as_the_expressions_measure_it(text: str, digits: bool) -> None:
+    text = text.encode("ascii", errors="ignore").decode()
+    assert _measure_ascii(text, digits) == measure_any(text, digits)
+
+
+def test_ascii_is_measured_so_in_the_standard_library() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))]
+    ascii_ones = [text for text in texts if text.isascii()]
+    assert len(ascii_ones) > 100
+    for text in ascii_ones:
+        assert _measure_ascii(text, False) == measure_any(text, False)
