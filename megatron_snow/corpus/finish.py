@@ -24,6 +24,8 @@ from megatron_snow.corpus.duplicates import Duplicates, find_duplicates
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.sampling import hash_order
 from megatron_snow.corpus.settings import CorpusSettings
+from megatron_snow.corpus.shares import REASON as OVER_SHARE
+from megatron_snow.corpus.shares import over_share
 from megatron_snow.corpus.split import choose_heldout
 from megatron_snow.corpus.spool import SpoolReader, gather, write_table
 
@@ -40,6 +42,8 @@ class Finish:
         self._places = [self.index[name].to_numpy() for name in ("task", "offset", "length")]
         self._reader = SpoolReader(spool)
         self.duplicates: Duplicates = find_duplicates(self.index, bands, self._texts, settings.near_duplicates, threads)
+        over = over_share(self.index, self.duplicates.kept, settings.max_repository_share, seed)
+        self._kept, self._over = self.duplicates.kept[~over], self.duplicates.kept[over]
 
     def __enter__(self) -> Finish:
         return self
@@ -62,6 +66,10 @@ class Finish:
                     shown = partial(self._near, row, keeper) if reason == "near duplicate" else f"same as {keeper}"
                     funnel.drop(reason, document["language"], document["id"], shown, of=keeper)
                     yield funnel.dropped_rows.pop()
+        for start in range(0, len(self._over), _ROWS):
+            for document in self.index.select(["id", "language", "repository"]).take(pyarrow.array(self._over[start : start + _ROWS])).to_pylist():
+                funnel.drop(OVER_SHARE, document["language"], document["id"], f"of {document['repository']}")
+                yield funnel.dropped_rows.pop()
 
     def _near(self, row: int, keeper: str) -> str:
         return f"near {keeper}\n{self._texts(np.array([row]))[0].decode()}"
@@ -86,7 +94,7 @@ class Finish:
 
         Raises SnowError where one repository is all there is.
         """
-        table = self.index.take(pyarrow.array(self.duplicates.kept))
+        table = self.index.take(pyarrow.array(self._kept))
         table = table.set_column(0, "id", [_unique_ids(table["id"])])
         heldout = choose_heldout(_sizes(table), self._settings.heldout_fraction, self._seed)
         held = compute.is_in(table["repository"], pyarrow.array(sorted(heldout), pyarrow.large_string()))

@@ -29,6 +29,8 @@ _OCTET = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4_TAIL = re.compile(rb"\." + _OCTET + rb"\." + _OCTET + rb"\." + _OCTET + rb"(?![\w-]|\.\d|/\d)")  # "/24" makes it a network
 _IPV4_HEAD = re.compile(rb"(?:(?<![\w.:/-])|(?<=://))" + _OCTET + rb"\Z")
 _VERSION_BEFORE = re.compile(rb"(?i)(?:version|release|build|\bver|\bv|[=<>~!^]=|\boid|section|rfc|\bchapter)[^\n]{0,20}\Z")
+# "<h4 class="title">43.6.4.5. LOOP": a heading's number, as DocBook and the like print it; an address that ends a sentence does not begin an element.
+_SECTION_BEFORE, _SECTION_AFTER = re.compile(rb">\s?\Z"), re.compile(rb"\.(?:\s|&nbsp;|&#160;|\xc2\xa0)")
 _VERSION_PARTS = 32  # four numbers all below this are a version or a section number: (32/256)^4 of the addresses, or 0.02 %, look so
 _IPV6 = re.compile(rb"[23](?<![\w:.][23])[0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:/])")  # 2000::/3: all that is given out (IANA)
 
@@ -82,6 +84,8 @@ def ip_addresses(content: bytes) -> Iterator[Span]:
     for tail in _IPV4_TAIL.finditer(content):
         head = _IPV4_HEAD.search(content, max(0, tail.start() - 8), tail.start())
         if head is None or _VERSION_BEFORE.search(content, max(0, head.start() - 32), head.start()):
+            continue
+        if _SECTION_BEFORE.search(content, max(0, head.start() - 2), head.start()) and _SECTION_AFTER.match(content, tail.end()):
             continue
         address = content[head.start() : tail.end()]
         if max(map(int, address.split(b"."))) >= _VERSION_PARTS and _public(address):

@@ -169,10 +169,10 @@ class DecontaminationSettings(Settings):
     """A HumanEval.jsonl(.gz), a folder with one, or the fixture; empty: none, it is among ``benchmarks`` or not looked for."""
     benchmarks: tuple[SoughtBenchmark, ...] = ()
     """Further ones, by name: ``[humaneval+, mbpp+, evoeval, bigcodebench/complete, apps, gsm8k, ds1000]``. What is reported on belongs here."""
-    ngram_words: int = Field(default=10, ge=1)  # DeepSeek-Coder (arXiv 2401.14196), section 2; Qwen2.5-Coder (arXiv 2409.12186), section 3: 10 words
+    ngram_words: int = Field(default=10, ge=1)  # DeepSeek-Coder (arXiv 2401.14196), section 2.4; Qwen2.5-Coder (arXiv 2409.12186), section 5: 10 words
     ngram_overlap: float = Field(
         default=0.5, gt=0, le=1
-    )  # Tulu 3 (arXiv 2411.15124), section 3.2: half of a test item's tokens; one n-gram alone is too little
+    )  # Tulu 3 (arXiv 2411.15124), section 3.2: over half of a test item's tokens (by 8-grams there); Cosmopedia's script: 10-grams, then half
     """Share of a text's words that n-grams found in a file must cover. Texts of fewer than ``ngram_words`` words are sought whole only."""
     min_characters: int = Field(default=30, ge=8)  # ours: StarCoder2's list of texts too generic to drop files for ends at 22, sorted(list(set(l))) has 26
     """Shorter docstrings and solutions, white space and case removed, are not looked for: ordinary code holds them."""
@@ -209,6 +209,9 @@ class CorpusSettings(Settings):
     redaction: RedactionSettings = RedactionSettings()
     near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
     decontamination: DecontaminationSettings = DecontaminationSettings()
+    max_repository_share: float = Field(default=1.0, gt=0, le=1)  # ours; off: neither the paper nor StarCoder2 bounds it (a third of one real TypeScript tier
+    # was a compiler's test cases, LOG.md 2026-11-26: 0.1 is a use)
+    """Largest share of a language's bytes that one repository may have; 1 sets no bound. What goes is random, seeded (``corpus.shares``)."""
     take_down: Annotated[Path | None, RUNTIME] = None
     """A file of repository names, one a line, whose files are dropped unread (``corpus.takedown``). Its names decide the result, not its place."""
     heldout_fraction: float = Field(default=0.005, gt=0, lt=0.5)  # ours: bits per byte wants megabytes a language, not a share

@@ -1,6 +1,7 @@
 """Places in a text that must not reach a tier, and their replacement by typed placeholders.
 
-Placeholders are those of StarCoder's redaction (arXiv 2305.06161, section 4), so that models see one vocabulary of them.
+Placeholders are those of StarCoder's redaction (arXiv 2305.06161, section 4), so that models see one vocabulary of them; ``<IP_ADDRESS>`` is
+ours: StarCoder puts one of five made-up addresses there, which a reader cannot tell from real ones.
 """
 
 from __future__ import annotations

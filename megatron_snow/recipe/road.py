@@ -55,7 +55,7 @@ def _corpus(recipe: Recipe) -> Stage:
         taken_down = {} if recipe.corpus.take_down is None else {"take-down list": take_down_fingerprint(recipe.corpus.take_down)}
         return {"sources": source_fingerprint(recipe.corpus), "benchmarks": recipe.corpus.decontamination.fingerprint()} | taken_down
 
-    return Stage("corpus", "corpus", "1-corpus", 5, recipe.corpus.identity(), run, external=external, budget=recipe.budget.get("corpus"))
+    return Stage("corpus", "corpus", "1-corpus", 6, recipe.corpus.identity(), run, external=external, budget=recipe.budget.get("corpus"))
 
 
 def _tokenizer(recipe: Recipe) -> Stage:
