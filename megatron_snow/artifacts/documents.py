@@ -51,6 +51,11 @@ def shards(tier: Path) -> list[Path]:
     return found
 
 
+def damaged_shard(path: Path, line: int, what: str) -> SnowError:
+    """The error of a shard that cannot be read at or after a line, from 1."""
+    return SnowError(f"{path}, after line {line}: {what}; the shard is damaged: delete its folder and run the arrow again")
+
+
 def read_shard(path: Path) -> Iterator[Document]:
     """Stream the rows of one shard. Raises SnowError where the shard is cut short or damaged, naming the line where a row is broken."""
     advice = "the shard is damaged: delete its folder and run the arrow again"

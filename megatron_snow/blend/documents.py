@@ -41,11 +41,12 @@ def rows_path(prefix: Path) -> Path:
 
 def read_rows(prefix: Path) -> Iterator[dict[str, Any]]:
     """The rows of a shard in turn: ids, ends, language, repository, metadata. Raises SnowError where they are missing or damaged."""
-    for line in _lines(prefix):
-        yield _parsed(prefix, line)
+    for line in row_lines(prefix):
+        yield parse_row(prefix, line)
 
 
-def _lines(prefix: Path) -> Iterator[bytes]:
+def row_lines(prefix: Path) -> Iterator[bytes]:
+    """The rows of a shard as they are written, a JSON line each, for who looks for few among many. Raises SnowError where they are missing or damaged."""
     path = rows_path(prefix)
     try:
         with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
@@ -56,7 +57,8 @@ def _lines(prefix: Path) -> Iterator[bytes]:
         raise SnowError(f"{path}: {error}; it is damaged: run the tokenize arrow again") from error
 
 
-def _parsed(prefix: Path, line: bytes) -> dict[str, Any]:
+def parse_row(prefix: Path, line: bytes) -> dict[str, Any]:
+    """The row that a line of ``row_lines`` is. Raises SnowError where it is none."""
     try:
         row: dict[str, Any] = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -76,14 +78,14 @@ class DocumentTables:
         """The row of a piece's document. Raises SnowError where rows are missing or damaged."""
         key, prefix = (span.tier, span.shard), self._folder / span.tier / span.shard
         if key not in self._tables:
-            self._tables[key] = list(_lines(prefix))
+            self._tables[key] = list(row_lines(prefix))
             while len(self._tables) > _OPEN_TABLES:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(key)
         lines = self._tables[key]
         if span.document >= len(lines):
             raise SnowError(f"{rows_path(prefix)} has {len(lines)} rows, none for document {span.document}; run the tokenize arrow again")
-        return _parsed(prefix, lines[span.document])
+        return parse_row(prefix, lines[span.document])
 
     def files(self, span: Span) -> list[FilePiece]:
         """The source files a piece is made of, in order: their tokens add up to the piece's."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -42,12 +42,14 @@ def write_dropped(path: Path, rows: Iterable[Dropped]) -> None:
     os.replace(part, path)
 
 
-def read_dropped(path: Path) -> Iterator[Dropped]:
-    """Stream the rows. Raises SnowError where the file is missing or damaged."""
+def read_dropped(path: Path, worth: Callable[[bytes], bool] = bool) -> Iterator[Dropped]:
+    """Stream the rows; ``worth`` says of a row's JSON whether it need be parsed, for who looks for few among many.
+
+    Raises SnowError where the file is missing or damaged.
+    """
     try:
         with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-            for line in io.BufferedReader(stream, 2**20):
-                yield orjson.loads(line)
+            yield from (orjson.loads(line) for line in io.BufferedReader(stream, 2**20) if worth(line))
     except FileNotFoundError as error:
         raise SnowError(f"no {path}: what was dropped is not known by name; the corpus was made by an older version, run `snow corpus` again") from error
     except (zstandard.ZstdError, orjson.JSONDecodeError) as error:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
-from megatron_snow.artifacts.documents import shards
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import track
-from megatron_snow.blend.documents import read_rows
+from megatron_snow.blend.documents import parse_row, row_lines
 from megatron_snow.tokens.grouping import Position
 from megatron_snow.tokens.settings import TokenizeSettings
 from megatron_snow.tokens.shards import Shard
 from megatron_snow.training.settings import TrainSettings
 
 SYNTHETIC = "synthetic"
+_NEEDLES = 32  # ours: as many looks through a row cost what parsing it does
 
 
 @dataclass(frozen=True)
@@ -48,26 +49,39 @@ class Artefacts:
         return sorted(path.parent.name for path in self.tokens.glob("*/00000.idx"))
 
 
-def numbered_rows(artefacts: Artefacts, tier: str, wanted: Callable[[dict[str, Any]], bool]) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """(document through all the tier's shards, shard, row) of the training documents that are wanted; rows as the tokenize arrow writes them."""
+def numbered_rows(
+    artefacts: Artefacts, tier: str, wanted: Callable[[dict[str, Any]], bool], naming: Iterable[str]
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """(document through all the tier's shards, shard, row) of the training documents that are wanted; rows as the tokenize arrow writes them.
+
+    A row that is wanted holds one of the strings ``naming`` at least: what holds none is not parsed.
+    """
+    mentions = mentioning(naming)
     number = 0
     for prefix in track(artefacts.token_shards(tier), f"documents of {tier}", unit="shards"):
-        for row in read_rows(prefix):
-            if wanted(row):
+        for line in row_lines(prefix):
+            if mentions(line) and wanted(row := parse_row(prefix, line)):
                 yield number, prefix.name, row
             number += 1
 
 
-def tier_shards_of(artefacts: Artefacts, tier: str, token_shard: str) -> list[Path]:
-    """The shards of documents that a token shard was made of: all, where the tier was gathered by repository first."""
-    every = shards(artefacts.tier(tier))
+def mentioning(names: Iterable[str]) -> Callable[[bytes], bool]:
+    """Whether a row's JSON holds one of the strings as such or within a longer one; every row may, where it would take long to tell."""
+    needles = [orjson.dumps(name)[1:-1] for name in names]
+    if len(needles) > _NEEDLES:
+        return bool
+    return lambda line: any(needle in line for needle in needles)
+
+
+def tier_shards_of(artefacts: Artefacts, tier: str, token_shard: str, every: Sequence[Path]) -> Sequence[Path]:
+    """The shards of documents that a token shard was made of, of ``every`` one of the tier: all, where it was gathered by repository first."""
     if artefacts.tokenize.of(tier).grouping == "repository":
         return every
     number = int(token_shard)
     start = Position() if number == 0 else _next(artefacts.tokens / tier, number - 1)
     end = _next(artefacts.tokens / tier, number)
     first = len(every) if start is None else start.shard
-    return every[first : None if end is None else end.shard + 1]
+    return every[first : None if end is None else end.shard + (end.row > 0)]
 
 
 def _next(folder: Path, number: int) -> Position | None:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from megatron_snow.artifacts.documents import Document, read_shard
+import orjson
+
+from megatron_snow.artifacts.documents import Document, shards
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.progress import track
 from megatron_snow.corpus.dropped import NAME as DROPPED
 from megatron_snow.corpus.dropped import read_dropped
 from megatron_snow.lineage.places import SYNTHETIC, Artefacts, tier_shards_of
+from megatron_snow.lineage.search import find_in_shards
 
 _BATCH = 65_536  # rows of scores looked at together (ours: some MB)
 
@@ -42,17 +44,14 @@ class Record(TypedDict):
 
 def find_records(artefacts: Artefacts, wanted: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], Record]:
     """(tier, id) -> its record; ``wanted``: (tier, token shard) -> the ids of files in it. Raises SnowError where one is not in its tier."""
-    places: dict[tuple[str, Path], set[str]] = {}
-    for (tier, token_shard), ids in wanted.items():
-        for path in tier_shards_of(artefacts, tier, token_shard):
-            places.setdefault((tier, path), set()).update(ids)
-    found: dict[tuple[str, str], Record] = {}
-    for (tier, path), ids in track(sorted(places.items(), key=lambda item: item[0]), "looking files up", unit="shards"):
-        if all((tier, name) in found for name in ids):
-            continue
-        for number, document in enumerate(read_shard(path)):
-            if document["id"] in ids:
-                found[tier, document["id"]] = _record(tier, path.name, number, document)
+    places: dict[Path, set[str]] = {}
+    tiers: dict[Path, str] = {}
+    every = {tier: shards(artefacts.tier(tier)) for tier in {tier for tier, _ in wanted}}
+    for (tier, token_shard), ids in sorted(wanted.items()):
+        for path in tier_shards_of(artefacts, tier, token_shard, every[tier]):
+            places.setdefault(path, set()).update(ids)
+            tiers[path] = tier
+    found = {(tiers[path], row["id"]): _record(tiers[path], path.name, number, row) for path, rows in find_in_shards(places) for number, row in rows}
     if missing := sorted({(tier, name) for (tier, _), ids in wanted.items() for name in ids} - found.keys()):
         tier, name = missing[0]
         raise SnowError(f"{name} was tokenized with the {tier} tier and is not in {artefacts.tier(tier)} any more: run `snow tokenize` again")
@@ -99,15 +98,20 @@ def _add_duplicates(artefacts: Artefacts, found: dict[tuple[str, str], Record]) 
     by_id: dict[str, list[Record]] = {}
     for (_, name), record in found.items():
         by_id.setdefault(name, []).append(record)
-    for row in read_dropped(artefacts.corpus / DROPPED):
-        for record in by_id.get(row["of"], []) if row["of"] else []:
+    wanted = {orjson.dumps(name) for name in by_id}
+
+    def duplicate(line: bytes) -> bool:
+        """Whether the row may be of one of them: ``of`` is written last; what does not look so is parsed."""
+        end = line.rstrip().removesuffix(b"}")
+        return b',"of":' not in end or end[end.rindex(b',"of":') + 6 :] in wanted
+
+    for row in read_dropped(artefacts.corpus / DROPPED, duplicate):
+        for record in by_id.get(row["of"], []):
             record["stands_for"] += 1
 
 
 def filters(artefacts: Artefacts) -> dict[str, Any]:
     """What every file of the corpus went through: the reasons files were dropped for, with how many; the limits are in its manifest."""
-    import orjson
-
     path = artefacts.corpus / "summary.json"
     try:
         summary = orjson.loads(path.read_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypedDict
 
 import numpy as np
@@ -14,7 +14,7 @@ from megatron_snow.artifacts.progress import track
 from megatron_snow.blend.shards import Integers
 from megatron_snow.corpus.dropped import NAME as DROPPED
 from megatron_snow.corpus.dropped import read_dropped
-from megatron_snow.lineage.places import SYNTHETIC, Artefacts, numbered_rows
+from megatron_snow.lineage.places import SYNTHETIC, Artefacts, mentioning, numbered_rows
 from megatron_snow.lineage.records import find_records, read_scores
 from megatron_snow.training.samples import phase_samples
 from megatron_snow.training.settings import PhaseSettings
@@ -80,12 +80,12 @@ def trace_repositories(artefacts: Artefacts, names: set[str]) -> RepositoryTrace
 
     for tier in artefacts.tiers():
         if tier != SYNTHETIC:
-            tiers[tier], documents[tier] = _part(artefacts, tier, theirs, names)
+            tiers[tier], documents[tier] = _part(artefacts, tier, theirs, names, names)
     synthetic = None
     if SYNTHETIC in artefacts.tiers():
         seeds = set(tiers["high_quality"]["files"]) if "high_quality" in tiers else set()
         children = _children(artefacts, seeds)
-        synthetic, documents[SYNTHETIC] = _part(artefacts, SYNTHETIC, lambda row: not children.isdisjoint(row["ids"]), None)
+        synthetic, documents[SYNTHETIC] = _part(artefacts, SYNTHETIC, lambda row: not children.isdisjoint(row["ids"]), children, None)
     dropped = list(_dropped(artefacts, names, seen))
     scores = read_scores(artefacts, tiers["standard"]["files"]) if "standard" in tiers else {}
     return RepositoryTrace(
@@ -95,12 +95,14 @@ def trace_repositories(artefacts: Artefacts, names: set[str]) -> RepositoryTrace
     )  # fmt: skip
 
 
-def _part(artefacts: Artefacts, tier: str, wanted: Callable[[dict[str, Any]], bool], names: set[str] | None) -> tuple[TierPart, Integers]:
+def _part(
+    artefacts: Artefacts, tier: str, wanted: Callable[[dict[str, Any]], bool], naming: Iterable[str], names: set[str] | None
+) -> tuple[TierPart, Integers]:
     """The part of a tier whose rows are wanted, and the numbers of its training documents."""
     numbers, tokens = [], 0
     files: list[str] = []
     by_shard: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for number, shard, row in numbered_rows(artefacts, tier, wanted):
+    for number, shard, row in numbered_rows(artefacts, tier, wanted, naming):
         numbers.append(number)
         tokens += row["ends"][-1] + 1  # and the end-of-text token
         files += row["ids"]
@@ -120,7 +122,7 @@ def _children(artefacts: Artefacts, seeds: set[str]) -> set[str]:
 
 def _dropped(artefacts: Artefacts, names: set[str], seen: set[str]) -> Iterator[dict[str, str]]:
     """The repositories' rows of the record of drops. An id is ``source/repository/path``; a repository's name may hold slashes."""
-    for row in track(read_dropped(artefacts.corpus / DROPPED), "drops", unit="files"):
+    for row in track(read_dropped(artefacts.corpus / DROPPED, mentioning(names)), "drops of these repositories", unit="files"):
         parts = row["id"].split("/")
         mine = next((name for end in range(2, len(parts)) if (name := "/".join(parts[1:end])) in names), None)
         if mine is not None:

@@ -75,7 +75,7 @@ def _seeds(artefacts: Artefacts, ids: set[str | None]) -> dict[str, Record]:
     if not ids:
         return {}
     wanted: dict[tuple[str, str], set[str]] = {}
-    for _, shard, row in numbered_rows(artefacts, "high_quality", lambda row: not ids.isdisjoint(row["ids"])):
+    for _, shard, row in numbered_rows(artefacts, "high_quality", lambda row: not ids.isdisjoint(row["ids"]), [name for name in ids if name]):
         wanted.setdefault(("high_quality", shard), set()).update(name for name in row["ids"] if name in ids)
     return {name: record for (_, name), record in find_records(artefacts, wanted).items()}
 
