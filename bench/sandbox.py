@@ -17,7 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from megatron_snow.sandbox import SandboxSettings, run, run_many
-from megatron_snow.sandbox.runner import interpreter, readable
+from megatron_snow.sandbox.python import python as installation
+from megatron_snow.sandbox.runner import readable
 
 PROGRAM = "assert 1 + 1 == 2"
 LIMITS = SandboxSettings()
@@ -46,10 +47,10 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    python = [interpreter(), "-s", "-P", "-S", "-B", "-c", PROGRAM]
+    python = [installation().executable, "-s", "-P", "-S", "-B", "-c", PROGRAM]
     ways = {"fork server (run_many)": server, "one launcher a program (run)": launcher, "python -c, no sandbox": _commands(python)}
     if bubblewrap := shutil.which("bwrap"):
-        shown = [word for path in readable() if path.startswith("/") for word in ("--ro-bind-try", path, path)]
+        shown = [word for path in readable(installation()) if path.startswith("/") for word in ("--ro-bind-try", path, path)]
         ways["bubblewrap, no limits"] = _commands([bubblewrap, "--unshare-all", "--die-with-parent", "--tmpfs", "/tmp", *shown, *python])
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(args.repeat):

@@ -37,6 +37,8 @@ class Problem:
     """Absolute difference allowed between numbers of an ``inputs`` test; 0: equality, but for floats."""
     instruction: str = ""
     """The problem as a request in words, where the benchmark has such a form (BigCodeBench-Instruct)."""
+    header: str = ""
+    """Imports and signature that such an answer may take for granted."""
     libraries: tuple[str, ...] = ()
     """Modules the program imports, where the benchmark says so (BigCodeBench)."""
 

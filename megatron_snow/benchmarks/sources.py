@@ -57,7 +57,7 @@ def bigcodebench(row: Row, name: str, where: str) -> Problem:
     """BigCodeBench's columns (Zhuo et al. 2024, arXiv 2406.15877); ``libs`` is a list written as Python."""
     return Problem(
         text(row, "task_id", where), text(row, "complete_prompt", where), text(row, "entry_point", where), text(row, "canonical_solution", where),
-        text(row, "test", where), name, "unittest", instruction=text(row, "instruct_prompt", where),
+        text(row, "test", where), name, "unittest", instruction=text(row, "instruct_prompt", where), header=str(row.get("code_prompt") or "").rstrip(),
         libraries=tuple(arguments(text(row, "libs", where), where)),
     )  # fmt: skip
 

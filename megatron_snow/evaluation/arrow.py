@@ -12,7 +12,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.benchmarks.problem import Problem
-from megatron_snow.evaluation import heldout, programs
+from megatron_snow.evaluation import heldout, libraries, programs
 from megatron_snow.evaluation.off_target import annotator, off_target
 from megatron_snow.evaluation.settings import EvaluateSettings
 
@@ -57,7 +57,7 @@ def evaluate(
     further: dict[str, Any] = {"off_target": costs} if (costs := off_target(settings, seed, lm, tiers or {}, work)) else {}
     if annotated is not None:
         further["annotator"] = annotator(annotated)
-    scores, human = _benchmarks(settings, seed, lm, problems, bits["solutions"], work)
+    scores, human = _benchmarks(settings, seed, lm, problems, bits["solutions"], model.name, work)
     sizes = {language: sum(len(text.encode()) for text in texts) for language, texts in groups.items()}
     measured = {"heldout_bytes": sizes, "heldout_documents": {language: len(texts) for language, texts in groups.items()}, "dtype": settings.dtype}
     results = {"bits_per_byte": bits, "benchmarks": scores, **human, **further, "completions": _completions(settings, lm), "measured": measured}
@@ -75,15 +75,18 @@ def _problems(settings: EvaluateSettings) -> dict[str, list[Problem]]:
     for chosen in settings.benchmarks:
         for problem in chosen.load():
             found.setdefault(problem.benchmark, []).append(problem)
-    if programs.INSTRUCT in found:
-        raise SnowError(f"{programs.INSTRUCT} is for models that follow instructions, and prompts are completed here; name bigcodebench/complete instead")
+    if programs.INSTRUCT in found and not settings.chat:
+        raise SnowError(f"{programs.INSTRUCT} is for models that follow instructions: set evaluate.chat: true, or name bigcodebench/complete instead")
     for name, problems in found.items():
-        able = [problem for problem in problems if programs.can_run(problem)]
-        if len(able) < len(problems):
-            say(f"  {name}: {len(problems) - len(able)} of {len(problems)} problems want libraries that the sandbox does not hold; the score is of the others")
-        if not able:
-            raise SnowError(f"{name}: every problem wants libraries that the sandbox does not hold, such as {', '.join(problems[0].libraries)}; leave it out")
-        found[name] = able
+        lacking = libraries.missing(problems, settings.sandbox)
+        if lacking:
+            names = ", ".join(sorted({name for some in lacking.values() for name in some}))
+            what = f"{len(lacking)} of {len(problems)} problems want libraries that the sandbox's Python lacks ({names})"
+            advice = "evaluate.sandbox.environment names a virtual environment that has them (tools/bigcodebench.sh makes one)"
+            if len(lacking) == len(problems):
+                raise SnowError(f"{name}: {what}; {advice}, or leave the benchmark out")
+            say(f"  {name}: {what}; the score is of the others; {advice}")
+        found[name] = [problem for problem in problems if problem.task_id not in lacking]
     return {name: problems[: settings.problem_limit] for name, problems in found.items()}
 
 
@@ -111,13 +114,13 @@ def _bits_per_byte(rows: list[Scored], benchmarks: list[str]) -> dict[str, Any]:
 
 
 def _benchmarks(
-    settings: EvaluateSettings, seed: int, lm: LanguageModel, problems: dict[str, list[Problem]], solutions: dict[str, float], work: Path
+    settings: EvaluateSettings, seed: int, lm: LanguageModel, problems: dict[str, list[Problem]], solutions: dict[str, float], phase: str, work: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Each benchmark's entry, and HumanEval's as the report reads it."""
     from megatron_snow.evaluation import passing
-    from megatron_snow.evaluation.writers import local
+    from megatron_snow.evaluation.writers import local, served
 
-    write = local(lm, settings, seed)
+    write = local(lm, settings, seed) if settings.endpoint is None else served(lm, settings, settings.endpoint, seed, phase, work / "answers")
     verdicts = {name: passing.run(name, some, write, settings, work / f"{name.replace('/', '.')}.jsonl") for name, some in problems.items()}
     scores: dict[str, Any] = {}
     for chosen in settings.benchmarks:
@@ -141,5 +144,5 @@ def _human(verdicts: list[Verdict]) -> dict[str, Any]:
 def _completions(settings: EvaluateSettings, lm: LanguageModel) -> list[dict[str, str]]:
     from megatron_snow.evaluation.generation import complete
 
-    written = complete(lm, settings.prompts, settings.prompt_tokens)
+    written = complete(lm, lm.prompts(list(settings.prompts)), settings.prompt_tokens)
     return [{"prompt": prompt, "completion": completion.text} for prompt, completion in zip(settings.prompts, written, strict=True)]

@@ -4,7 +4,8 @@ What counts as right are facts of the published harnesses, written anew: evalplu
 problem or the expected result asks for it, and a few problems with more than one right answer) and EvoEval 0.1.0 (equality of types and values, floats within
 1e-6, and six such problems). A call may take ``limit`` seconds of processor time or four times the canonical solution's, whichever is more (evalplus
 measures wall time, which fails right solutions on a busy machine). Differences from the harnesses, on purpose: a list of floats is never equal to one of
-another length (numpy's broadcasting lets EvoEval accept ``[1.0]`` for ``[]``), HumanEval/32 is checked with its arguments in the right order.
+another length (numpy's broadcasting lets EvoEval accept ``[1.0]`` for ``[]``), HumanEval/32 is checked with its arguments in the right order and to the
+tolerance of its row, 1e-4 (both harnesses swap them, so that nothing passes; EvoEval would ask for 1e-6, which the canonical solution misses).
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def walks(path: list[str], place: tuple[int, int], moves: dict[str, tuple[int, i
 def evoeval(benchmark: str, task: str, entry_point: str, tolerance: float, arguments: list[Any], found: Any, right: Any) -> bool:
     """The new problems and the reworded ones; ``arguments`` are as they were before the call."""
     if benchmark in ("evoeval/verbose", "evoeval/concise") and entry_point == "find_zero":
-        return abs(polynomial(arguments[0], found)) <= ABSOLUTE
+        return abs(polynomial(arguments[0], found)) <= (tolerance or ABSOLUTE)
     if benchmark == "evoeval/difficult" and task == "EvoEval/10":  # any case of the letters
         return bool(len(found) == len(right) and found.startswith(arguments[0]) and found.lower() == found[::-1].lower())
     if benchmark == "evoeval/difficult" and task == "EvoEval/32":  # any root in the interval

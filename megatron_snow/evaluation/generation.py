@@ -55,7 +55,12 @@ class _Row:
         # decoded after its prompt: tokenizers of the sentencepiece kind drop the space a text begins with
         text = self.lm.decode(self.prompt + self.ids)[len(self.lm.decode(self.prompt)) :]
         assert self.finish is not None
-        return Completion(text[: min((place for stop in self.stops if (place := text.find(stop)) >= 0), default=len(text))], self.finish)
+        return Completion(cut(text, self.stops), self.finish)
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """``text`` up to the first of ``stops``."""
+    return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,10 @@ class Sampling:
 
 @torch.inference_mode()
 def complete(
-    lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, stops: Sequence[str] = (), sampling: Sampling = Sampling(), seeds: Sequence[int] = ()
+    lm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int, stops: Sequence[str] = (), sampling: Sampling = Sampling(), seeds: Sequence[int] = ()
 ) -> list[Completion]:
-    """Complete ``prompts`` together. ``seeds``: one for each prompt where tokens are drawn."""
-    encoded = lm.encode(list(prompts))
-    rows = [_Row(lm, [*lm.prefix, *ids], max_new_tokens, stops, seed) for ids, seed in zip(encoded, seeds or [0] * len(encoded), strict=True)]
+    """Complete ``prompts`` (``LanguageModel.prompts``) together. ``seeds``: one for each prompt where tokens are drawn."""
+    rows = [_Row(lm, ids, max_new_tokens, stops, seed) for ids, seed in zip(prompts, seeds or [0] * len(prompts), strict=True)]
     active = [row for row in rows if row.finish is None]
     if active:
         _run(lm, active, sampling)

@@ -36,6 +36,17 @@ class LanguageModel:
         """Ids of each text, ``prefix`` not included; a special token's name inside a text is text."""
         return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
 
+    def prompts(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts to go on from: ``prefix`` and the text's."""
+        return [[*self.prefix, *ids] for ids in self.encode(texts)]
+
+    def questions(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts to answer, each the user's turn in the tokenizer's chat template. Raises SnowError where it has none."""
+        if not self.tokenizer.chat_template:
+            raise SnowError("evaluate.chat asks a model that follows instructions, and this one's tokenizer has no chat template; set evaluate.chat: false")
+        turns = [[{"role": "user", "content": text}] for text in texts]
+        return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False) if texts else []
+
     def decode(self, ids: list[int]) -> str:
         """The text of ids, special tokens left out."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

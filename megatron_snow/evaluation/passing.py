@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -22,6 +22,9 @@ from megatron_snow.evaluation import programs, statistics
 from megatron_snow.evaluation.generation import Completion
 from megatron_snow.evaluation.settings import EvaluateSettings
 from megatron_snow.sandbox import Result, run_many
+
+Sample = tuple[Problem, int, Completion]
+"""The completion that a problem's sample of this number got."""
 
 _TOLD = ("PlusError", "AssertionError", "TimeoutError", "SyntaxError", "IndentationError", "TabError")
 """Errors of the checker that say which tests failed (a TimeoutError: a base one); after others, the base tests are run alone."""
@@ -45,16 +48,17 @@ class Verdict(TypedDict):
 
 
 class Writer(Protocol):
-    """Completes the samples ``(problem, sample)`` asked for, in their order."""
+    """Completes the samples ``(problem, number)`` asked for, some at a time, in any order; those ``done``, by task and number, may be left out."""
 
-    def __call__(self, asked: Sequence[tuple[Problem, int]]) -> list[Completion]: ...
+    def __call__(self, asked: Sequence[tuple[Problem, int]], done: Container[tuple[str, int]]) -> Iterator[list[Sample]]: ...
 
 
-def judge(samples: Iterable[tuple[Problem, int, Completion]], settings: EvaluateSettings) -> Iterator[Verdict]:
+def judge(samples: Iterable[Sample], settings: EvaluateSettings) -> Iterator[Verdict]:
     """Run each completion against its tests; verdicts in the order given."""
     known = list(samples)
     limits, workers = settings.sandbox, len(os.sched_getaffinity(0))
-    sources = [programs.whole(problem, completion.text) for problem, _, completion in known]
+    source = programs.answered if settings.chat else programs.whole
+    sources = [source(problem, completion.text) for problem, _, completion in known]
 
     def tests(base_only: bool, which: Sequence[int]) -> Iterator[Result]:
         texts = (programs.program(known[i][0], sources[i], settings.call_seconds, limits.timeout, base_only) for i in which)
@@ -102,23 +106,20 @@ def read_journal(path: Path) -> dict[tuple[str, int], Verdict]:
 def run(name: str, problems: Sequence[Problem], write: Writer, settings: EvaluateSettings, journal: Path) -> list[Verdict]:
     """Complete and judge what the journal lacks; all verdicts, by problem and sample.
 
-    Samples of like length are completed together, shortest first; a batch cut short by a kill is completed whole again,
-    so that a resumed run gives what an undisturbed one gives.
+    Samples are asked for in the order of their prompts' lengths.
     """
     done = read_journal(journal)
     asked = [(problem, sample) for problem in problems for sample in range(settings.samples)]
     order = sorted(asked, key=lambda one: (len(one[0].prompt), one[0].task_id, one[1]))
     with Progress(name, total=len(order), unit="samples") as bar, journal.open("a") as file:
-        for start in range(0, len(order), settings.batch_size):
-            batch = order[start : start + settings.batch_size]
-            if any((problem.task_id, sample) not in done for problem, sample in batch):
-                written = zip(batch, write(batch), strict=True)
-                missing = [(*one, completion) for one, completion in written if (one[0].task_id, one[1]) not in done]
-                for verdict in judge(missing, settings):
-                    done[verdict["task_id"], verdict["sample"]] = verdict
-                    file.write(json.dumps(verdict) + "\n")
-                    file.flush()
-            bar.advance(len(batch), note=f"{sum(row['passed'] for row in done.values())} passed")
+        bar.advance(sum((problem.task_id, sample) in done for problem, sample in order))
+        for written in write(order, set(done)):
+            missing = [one for one in written if (one[0].task_id, one[1]) not in done]
+            for verdict in judge(missing, settings):
+                done[verdict["task_id"], verdict["sample"]] = verdict
+                file.write(json.dumps(verdict) + "\n")
+                file.flush()
+            bar.advance(len(missing), note=f"{sum(row['passed'] for row in done.values())} passed")
     verdicts = [done[problem.task_id, sample] for problem, sample in asked]
     write_atomically(journal, "".join(json.dumps(row) + "\n" for row in verdicts).encode())
     return verdicts

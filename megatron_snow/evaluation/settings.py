@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from megatron_snow.artifacts.settings import Settings
+from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Bytes, Tokens
 from megatron_snow.benchmarks.settings import BenchmarkSettings
 from megatron_snow.sandbox import SandboxSettings
+from megatron_snow.synthesis.settings import EndpointSettings
+
+
+class ServedSettings(Settings):
+    """OpenAI-compatible servers of the model that is evaluated. Needed of them: ``prompt`` as token ids where ``chat`` is off (vLLM, SGLang, llama.cpp)."""
+
+    endpoints: Annotated[tuple[EndpointSettings, ...], RUNTIME] = Field(min_length=1)
+    """URLs, or with limits ``{url: ..., concurrency: ...}``; all with the same model."""
+    model: str
+    """Its name there; ``{phase}`` in it is the phase that is evaluated (``vllm serve out/7-convert/general --served-model-name snow-general``)."""
+    stop_limit: int | None = Field(default=None, ge=1)
+    """Stop strings a server takes, at most: 4 for OpenAI's own. Answers are cut at all of them here; left out: any number (vLLM, SGLang, llama.cpp)."""
+    api_key_env: Annotated[str | None, RUNTIME] = None
+    """Name of the environment variable that holds the key, where the servers want one."""
+    concurrency: Annotated[int, RUNTIME] = Field(default=64, ge=1)  # ours: as synthesis, fills one vLLM server
+    """Requests in flight at each endpoint."""
+    timeout: Annotated[float, RUNTIME] = Field(default=600, gt=0)  # ours: as synthesis
+    """Seconds until a request counts as lost."""
+    attempts: Annotated[int, RUNTIME] = Field(default=8, ge=1)  # ours: as synthesis, rides out a server's restart
+    """Tries of one request."""
+    first_wait: Annotated[float, RUNTIME] = Field(default=1.0, gt=0)  # ours: as synthesis
+    """Seconds before the second try; doubled for each further one up to a minute, with jitter."""
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _urls(cls, value: Any) -> Any:
+        return tuple({"url": one} if isinstance(one, str) else one for one in value) if isinstance(value, list | tuple) else value
 
 
 class EvaluateSettings(Settings):
@@ -44,6 +71,10 @@ class EvaluateSettings(Settings):
     """Length of a completion, at most."""
     stop: tuple[str, ...] | None = None
     """A completion ends before the first of these; left out: what the public harness of each benchmark uses (``evaluation.programs``)."""
+    chat: bool = False
+    """The model follows instructions: it is asked through its chat template (or the endpoint's), and the code block of its answer is what is run."""
+    endpoint: ServedSettings | None = None
+    """Servers that complete the benchmarks' prompts in this process's place, which still loads the model for bits per byte."""
     batch_size: int = Field(default=32, ge=1)  # ours: fills two CPU cores or a GPU with a 1.3B model, without much memory for keys and values
     """Problems completed together."""
     sandbox: SandboxSettings = SandboxSettings(timeout=60, memory=4 * 2**30)  # evalplus 0.3.1: 60 s and 4 GiB a task

@@ -28,6 +28,7 @@ SET_DEATH_SIGNAL, SET_DUMPABLE, SET_SECCOMP, SET_SUBREAPER, SET_NO_NEW_PRIVILEGE
 FILTER_MODE = 2  # SECCOMP_MODE_FILTER
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
 SIGKILL, SIGCHLD = 9, 17
+PACKAGES = "/packages"  # where a program sees installed packages: their own place may lie below what is hidden from it, /tmp for one
 END_DESCRIPTOR = 3  # where a program that must run to its end writes its mark
 FIRST_UID = 1_000_000_000  # a program of root runs as this + the launcher's process id: a user nobody has, and not another program's
 INSIDE_UID = 1000  # within the user namespace of a caller who is not root; not 0, so that the program's exec drops every capability
@@ -40,7 +41,7 @@ class Options:
     """What the caller asks for, from the command line (a plain class: its machinery would cost start-up time)."""
 
     def __init__(self, arguments: list[str], program: bytes) -> None:
-        status, self.isolation, timeout, memory, disk, processes, mark, call_filter, self.python, environment, *readable = arguments
+        status, self.isolation, timeout, memory, disk, processes, mark, call_filter, self.python, environment, self.packages, *readable = arguments
         self.status, self.timeout = int(status), float(timeout)
         self.memory, self.disk, self.processes = int(memory), int(disk), int(processes)
         self.mark, self.call_filter = mark.encode(), bytes.fromhex(call_filter)
@@ -89,8 +90,9 @@ def seal(roots: list[str], proc: int) -> None:
         mount(None, point, None, REMOUNT | BIND | READ_ONLY | NO_SUID | NO_DEVICES | kept)
 
 
-def build_root(readable: tuple[str, ...], disk: int, folders: tuple[str, ...]) -> int:
-    """An empty file system in memory at / with ``folders`` and, read-only, ``readable``; returns a descriptor of this process namespace's /proc."""
+def build_root(readable: tuple[str, ...], packages: str, disk: int, folders: tuple[str, ...]) -> int:
+    """An empty file system in memory at / with ``folders`` and, read-only, ``readable`` and ``packages``; returns a descriptor of this process
+    namespace's /proc."""
     mount(None, "/", None, RECURSIVE | PRIVATE)
     mount("proc", "/proc", "proc", NO_SUID | NO_DEVICES)
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
@@ -112,6 +114,10 @@ def build_root(readable: tuple[str, ...], disk: int, folders: tuple[str, ...]) -
             with open(root + path, "w"):
                 pass
             mount(path, root + path, None, BIND)
+    if packages:
+        os.mkdir(root + PACKAGES)
+        mount(packages, root + PACKAGES, None, BIND | RECURSIVE)
+        sealed.append(root + PACKAGES)
     seal(sealed, proc)
     os.chdir(root)
     check(libc.syscall(PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
@@ -119,9 +125,9 @@ def build_root(readable: tuple[str, ...], disk: int, folders: tuple[str, ...]) -
     return proc
 
 
-def build_file_system(readable: tuple[str, ...], disk: int) -> int:
+def build_file_system(readable: tuple[str, ...], packages: str, disk: int) -> int:
     """The program's file system; returns a descriptor of the new namespace's /proc, which the program does not see."""
-    proc = build_root(readable, disk, ("tmp", "dev", "dev/shm", "etc"))
+    proc = build_root(readable, packages, disk, ("tmp", "dev", "dev/shm", "etc"))
     os.chmod("/tmp", 0o1777)
     os.chmod("/dev/shm", 0o1777)
     return proc
@@ -251,7 +257,7 @@ def supervise(options: Options) -> None:
     prctl(SET_DUMPABLE, 0)
     proc = None
     if options.isolation == "namespaces":
-        proc = build_file_system(options.readable, options.disk)
+        proc = build_file_system(options.readable, options.packages, options.disk)
     else:
         prctl(SET_SUBREAPER, 1)
     reached, end_pipe = os.pipe()

@@ -17,7 +17,6 @@ import os
 import secrets
 import selectors
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from typing import IO, Literal
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.sandbox import launcher, seccomp
+from megatron_snow.sandbox.python import Python, python
 from megatron_snow.sandbox.settings import SandboxSettings
 
 Status = Literal["passed", "failed", "timeout", "memory", "processes", "killed"]
@@ -81,30 +81,28 @@ class Kept:
         return (bytes(self._head) + gap + bytes(self._tail)).decode("utf-8", errors="replace")
 
 
-def interpreter() -> str:
-    """The Python installation itself, not a virtual environment's link to it."""
-    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-
-
-def readable() -> list[str]:
-    """What the program sees of this machine, besides its own empty folders."""
+def readable(installation: Python) -> list[str]:
+    """What the program sees of this machine, besides its own empty folders and the packages."""
     top = [f"/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32") if os.path.lexists(f"/{name}")]
-    prefix = os.path.realpath(sys.base_prefix)
-    own = [] if Path(prefix).is_relative_to("/usr") else [prefix]
+    own = [] if Path(installation.prefix).is_relative_to("/usr") else [installation.prefix]
     return ["/usr", *top, *own, "/etc/ld.so.cache", *(f"/dev/{name}" for name in _DEVICES)]
 
 
-def environment() -> str:
-    """All the program gets. A fixed hash seed: the same program, the same result."""
-    pairs = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+def environment(executable: str, packages: str = "") -> str:
+    """All the program gets. A fixed hash seed: the same program, the same result. ``packages``: where it finds them, and nltk's data among them."""
+    pairs = {"PATH": f"{os.path.dirname(executable)}:/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+    pairs |= {"PYTHONPATH": packages, "NLTK_DATA": f"{packages}/nltk_data"} if packages else {}
     return "\n".join(f"{name}={value}" for name, value in pairs.items())
 
 
 def _command(settings: SandboxSettings, status: int, mark: str) -> list[str]:
-    call_filter = seccomp.program().hex() if settings.isolation == "namespaces" else ""
+    namespaces, chosen = settings.isolation == "namespaces", python(settings.environment)
+    call_filter = seccomp.program().hex() if namespaces else ""
+    variables = environment(chosen.executable, launcher.PACKAGES if namespaces and chosen.packages else chosen.packages)
     return [
-        interpreter(), "-I", "-S", "-c", _START, os.path.dirname(launcher.__file__), str(status), settings.isolation, repr(settings.timeout),
-        str(settings.memory), str(settings.disk), str(settings.processes), mark, call_filter, interpreter(), environment(), *readable(),
+        chosen.executable, "-I", "-S", "-c", _START, os.path.dirname(launcher.__file__), str(status), settings.isolation, repr(settings.timeout),
+        str(settings.memory), str(settings.disk), str(settings.processes), mark, call_filter, chosen.executable, variables, chosen.packages,
+        *readable(chosen),
     ]  # fmt: skip
 
 

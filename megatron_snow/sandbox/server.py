@@ -19,7 +19,8 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
-from megatron_snow.sandbox import runner, seccomp
+from megatron_snow.sandbox import launcher, runner, seccomp
+from megatron_snow.sandbox.python import python
 from megatron_snow.sandbox.runner import Kept, Result
 from megatron_snow.sandbox.settings import SandboxSettings
 
@@ -34,18 +35,20 @@ zygote.run_program()
 class Server:
     """A fork server for ``isolation: namespaces``; a context manager. Its programs end with it. Safe to use from several threads."""
 
-    def __init__(self) -> None:
-        """Raises SnowError where the machine cannot isolate."""
+    def __init__(self, environment: Path | None = None) -> None:
+        """``environment``: see ``SandboxSettings``. Raises SnowError where the machine cannot isolate, or the environment is none."""
+        chosen = python(environment)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        python = runner.interpreter()
-        environment = dict(pair.split("=", 1) for pair in runner.environment().split("\n"))
+        text = runner.environment(chosen.executable, launcher.PACKAGES if chosen.packages else "")
+        variables = dict(pair.split("=", 1) for pair in text.split("\n"))
         command = [
-            python, "-s", "-P", "-S", "-B", "-c", _START, str(Path(__file__).parent), str(theirs.fileno()), seccomp.program().hex(), *runner.readable(),
+            chosen.executable, "-s", "-P", "-S", "-B", "-c", _START, str(Path(__file__).parent), str(theirs.fileno()), seccomp.program().hex(),
+            chosen.packages, *runner.readable(chosen),
         ]  # fmt: skip
         with theirs:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True,
-                cwd="/", env=environment,
+                cwd="/", env=variables,
             )  # fmt: skip
         word = self._control.recv(4096).decode()
         if word != "ready":
@@ -97,7 +100,7 @@ def run_many(programs: Iterable[str], workers: int, settings: SandboxSettings | 
     chosen = settings or SandboxSettings()
     source = iter(programs)
     with ExitStack() as stack:
-        one: Callable[..., Result] = runner.run if chosen.isolation == "process" else stack.enter_context(Server()).run
+        one: Callable[..., Result] = runner.run if chosen.isolation == "process" else stack.enter_context(Server(chosen.environment)).run
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=workers))
 
         def start(text: str) -> Future[Result]:

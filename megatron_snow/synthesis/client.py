@@ -52,8 +52,8 @@ class Patience:
 class Client:
     """Connections to the endpoints; made by ``connect``."""
 
-    def __init__(self, pool: Pool, sessions: dict[str, aiohttp.ClientSession], sampling: Sampling, patience: Patience) -> None:
-        self._pool, self._sessions, self._sampling, self._patience = pool, sessions, sampling, patience
+    def __init__(self, pool: Pool, sessions: dict[str, aiohttp.ClientSession], sampling: Sampling, patience: Patience, section: str) -> None:
+        self._pool, self._sessions, self._sampling, self._patience, self._section = pool, sessions, sampling, patience, section
         self._examination: asyncio.Task[bool] | None = None
         self.retries = 0
         """Tries beyond the first so far."""
@@ -110,7 +110,7 @@ class Client:
         for endpoint in self._pool.endpoints:
             names = await self._patient_models(endpoint.url)
             if names is not None and self._sampling.model not in names:
-                raise SnowError(f"{endpoint.url} has no model {self._sampling.model!r}; it has {', '.join(names) or 'none'}: set synthesize.model")
+                raise SnowError(f"{endpoint.url} has no model {self._sampling.model!r}; it has {', '.join(names) or 'none'}: set {self._section}.model")
 
     async def _ask(self, request: Request, place: Endpoint) -> Answer:
         """``place`` is held when this begins and no longer when it ends."""
@@ -172,7 +172,7 @@ class Client:
         body = wire.question(self._sampling, request)
         status, data, after = await self._exchange(url, "POST", request.path, body, self._patience.timeout)
         if status != 200:
-            raise wire.complaint(status, data, after, url, self._sampling.model)
+            raise wire.complaint(status, data, after, url, self._sampling.model, self._section)
         return wire.answer(request.id, data)
 
     async def _models(self, url: str) -> list[str] | None:
@@ -181,7 +181,7 @@ class Client:
         if status == 404:
             return None
         if status != 200:
-            raise wire.complaint(status, data, after, url, self._sampling.model)
+            raise wire.complaint(status, data, after, url, self._sampling.model, self._section)
         return wire.models(data)
 
     async def _patient_models(self, url: str) -> list[str] | None:
@@ -194,9 +194,10 @@ class Client:
                 raise SnowError(f"{url} is not an OpenAI-compatible endpoint ({error}); its URL usually ends in /v1") from error
             if attempt + 1 < self._patience.attempts:
                 await asyncio.sleep(max(trouble.after, min(LONGEST_PAUSE, self._patience.first_wait * 2.0**attempt)))
+        other = ", or try the road with synthesize.local=fixture:SmolLM2-135M-Instruct" if self._section == "synthesize" else ""
         raise SnowError(
-            f"no server answers at {url} ({trouble}); start one there (for example: vllm serve {self._sampling.model}), name another under "
-            "synthesize.endpoints, or try the road with synthesize.local=fixture:SmolLM2-135M-Instruct"
+            f"no server answers at {url} ({trouble}); start one there (for example: vllm serve {self._sampling.model}), or name another under "
+            f"{self._section}.endpoints{other}"
         )
 
     async def _exchange(self, url: str, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes, str | None]:
@@ -219,9 +220,10 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def connect(
-    endpoints: Sequence[EndpointSettings], api_key_env: str | None, sampling: Sampling, patience: Patience, in_flight: int
+    endpoints: Sequence[EndpointSettings], api_key_env: str | None, sampling: Sampling, patience: Patience, in_flight: int,
+    section: str = "synthesize",
 ) -> AsyncIterator[Client]:  # fmt: skip
-    """A client for the endpoints with ``in_flight`` places each (but for those that say otherwise).
+    """A client for the endpoints with ``in_flight`` places each (but for those that say otherwise). ``section``: of the recipe, named in errors.
 
     Raises SnowError where the key's variable is not set or the system does not allow so many connections.
     """
@@ -231,10 +233,10 @@ async def connect(
     if api_key_env is not None:
         key = os.environ.get(api_key_env, "")
         if not key:
-            raise SnowError(f"the environment variable {api_key_env} (synthesize.api_key_env) is not set; put the endpoints' key there")
+            raise SnowError(f"the environment variable {api_key_env} ({section}.api_key_env) is not set; put the endpoints' key there")
         headers["authorization"] = f"Bearer {key}"
     pool = Pool(endpoints, in_flight, patience.first_wait, patience.attempts)
-    _allow_files(pool.places + _OTHER_FILES)
+    _allow_files(pool.places + _OTHER_FILES, section)
     async with contextlib.AsyncExitStack() as stack:
         sessions = {}
         for one in endpoints:
@@ -242,7 +244,7 @@ async def connect(
             connector = aiohttp.TCPConnector(limit=0)  # the places are the limit
             session = aiohttp.ClientSession(connector=connector, headers=headers, trust_env=not loopback, cookie_jar=aiohttp.DummyCookieJar())
             sessions[one.url] = await stack.enter_async_context(session)
-        yield Client(pool, sessions, sampling, patience)
+        yield Client(pool, sessions, sampling, patience, section)
 
 
 @contextlib.contextmanager
@@ -262,11 +264,11 @@ def _rare_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _allow_files(wanted: int) -> None:
+def _allow_files(wanted: int, section: str) -> None:
     """Raise the soft limit of open files, which is 1,024 on most systems, as far as needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in (soft,) or soft >= wanted:
         return
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise SnowError(f"{wanted} open files are needed for so many requests in flight, the system allows {hard}; lower synthesize.concurrency (ulimit -Hn)")
+        raise SnowError(f"{wanted} open files are needed for so many requests in flight, the system allows {hard}; lower {section}.concurrency (ulimit -Hn)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -34,8 +34,10 @@ class Request:
     id: str
     messages: list[Message]
     seed: int
-    prompt: str | None = None
-    """A text to go on from, in place of the messages: for models that do not chat."""
+    prompt: str | list[int] | None = None
+    """A text to go on from, or its token ids, in place of the messages: for models that do not chat."""
+    max_tokens: int | None = None
+    """Of its answer; None: the sampling's."""
 
     @property
     def path(self) -> str:
@@ -71,7 +73,8 @@ def question(sampling: Sampling, request: Request) -> bytes:
     """The body of POST ``request.path``."""
     asked: dict[str, Any] = {"messages": request.messages} if request.prompt is None else {"prompt": request.prompt}
     body = asked | {
-        "model": sampling.model, "temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens, "seed": request.seed,
+        "model": sampling.model, "temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed,
+        "max_tokens": request.max_tokens or sampling.max_tokens,
     }  # fmt: skip
     if sampling.stop:
         body["stop"] = sampling.stop
@@ -101,13 +104,13 @@ def models(data: bytes) -> list[str]:
         raise RefusedError(f"its list of models reads {_start(data)}") from error
 
 
-def complaint(status: int, data: bytes, retry_after: str | None, url: str, model: str) -> Exception:
-    """The exception that a status other than 200 means."""
+def complaint(status: int, data: bytes, retry_after: str | None, url: str, model: str, section: str = "synthesize") -> Exception:
+    """The exception that a status other than 200 means. ``section``: of the recipe, where the settings are."""
     what = f"status {status}{_said(data)}"
     if status in (401, 403):
-        return SnowError(f"{url} refused the key ({what}); name the variable that holds it in synthesize.api_key_env")
+        return SnowError(f"{url} refused the key ({what}); name the variable that holds it in {section}.api_key_env")
     if status == 404:
-        return SnowError(f"{url} knows no model {model!r}, or no chat completions ({what}); set synthesize.model or the endpoint's URL")
+        return SnowError(f"{url} knows no model {model!r}, or no chat completions ({what}); set {section}.model or the endpoint's URL")
     if status in _OF_THE_REQUEST:
         return RefusedError(what)
     if status in _PASSING or status >= 500:

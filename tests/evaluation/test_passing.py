@@ -164,3 +164,10 @@ def test_samples_differ_and_do_not_depend_on_their_company(lm: LanguageModel, pr
     assert set(shares(first).values()) == {(3, 0)} and summary(first, sampled, False, 1)["pass_at"].keys() == {"1"}
     assert pass_at([(10, 5), (10, 0)], 1)["1"]["score"] == pytest.approx(0.25)
     assert pass_at([(10, 5), (10, 0)], 1)["10"]["score"] == pytest.approx(0.5)
+
+
+def test_find_zero_is_judged_to_the_tolerance_of_its_row() -> None:
+    """HumanEval/32 as EvoEval words it: a steep polynomial's root, found to 1e-10, leaves more than 1e-6 of its value."""
+    canonical = "    return -xs[0] / xs[1] + 1e-12\n"
+    problem = Problem("HumanEval/32", "def find_zero(xs):\n", "find_zero", canonical, "", "evoeval/verbose", "inputs", ("[-1e7, 1e7]",), (), 1e-4)
+    assert verdicts(problem, canonical, "    return 1.1") == [("passed", True), ("wrong answer", False)]
