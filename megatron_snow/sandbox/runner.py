@@ -90,7 +90,8 @@ def readable(installation: Python) -> list[str]:
 
 def environment(executable: str, packages: str = "") -> str:
     """All the program gets. A fixed hash seed: the same program, the same result. ``packages``: where it finds them, and nltk's data among them."""
-    pairs = {"PATH": f"{os.path.dirname(executable)}:/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+    path = f"{os.path.dirname(executable)}:/usr/bin:/bin"
+    pairs = {"PATH": path, "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
     pairs |= {"PYTHONPATH": packages, "NLTK_DATA": f"{packages}/nltk_data"} if packages else {}
     return "\n".join(f"{name}={value}" for name, value in pairs.items())
 
