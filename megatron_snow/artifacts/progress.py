@@ -31,6 +31,8 @@ class Progress:
         self._form = form()
         self._live = self._form == "text" and self.stream.isatty()
         self._start = self._last = time.monotonic()
+        self._first: tuple[float, float] | None = None
+        """When the first units were counted, and how many: what came before them, workers starting and models loading, says nothing of what is left."""
 
     def __enter__(self) -> Progress:
         return self
@@ -47,8 +49,19 @@ class Progress:
         if note is not None:
             self.note = note
         now = time.monotonic()
+        if self._first is None and self.done:
+            self._first = (now, self.done)
         if now - self._last >= (_BAR_EVERY if self._live else min(max(_LINE_EVERY, (now - self._start) * _LINE_SHARE), _LINE_MOST)):
             self._write()
+
+    def _left(self) -> float | None:
+        """Seconds to go at the rate since the first units were counted; None where no total or no second count is known, or all is done."""
+        if not self.total or self._first is None or self.done >= self.total:
+            return None
+        begin, counted = self._first
+        if self.done <= counted:
+            return None
+        return (self.total - self.done) * (time.monotonic() - begin) / (self.done - counted)
 
     def line(self) -> str:
         """The line as it reads now."""
@@ -61,8 +74,9 @@ class Progress:
         if self.total:
             parts.append(f"{100 * self.done / self.total:.0f} %")
         parts.append(f"{format_count(float(f'{rate:.3g}'))} {self.unit or 'items'}/s")
-        if self.total and rate > 0 and self.done < self.total:
-            parts.append(f"ETA {format_seconds((self.total - self.done) / rate)}")
+        left = self._left()
+        if left is not None:
+            parts.append(f"ETA {format_seconds(left)}")
         else:
             parts.append(format_seconds(seconds))
         return ", ".join(parts) + (f"  {self.note}" if self.note else "")
@@ -71,8 +85,8 @@ class Progress:
         """The line as an event's values; ``rate`` in units a second, ``eta`` in seconds where it can be told."""
         seconds = max(time.monotonic() - self._start, 1e-9)
         rate = self.done / seconds
-        eta = (self.total - self.done) / rate if self.total and rate > 0 else None
-        times = {"seconds": round(seconds, 3), "rate": float(f"{rate:.4g}"), "eta": None if eta is None else round(max(eta, 0), 1)}
+        eta = 0.0 if final else self._left()
+        times = {"seconds": round(seconds, 3), "rate": float(f"{rate:.4g}"), "eta": None if eta is None else round(eta, 1)}
         return {"label": self.label, "done": self.done, "total": self.total, "unit": self.unit, **times, "finished": final, "note": self.note}
 
     def _write(self, final: bool = False) -> None:
