@@ -105,7 +105,7 @@ def _synthesize(recipe: Recipe) -> Stage:
 
     corpus = {"decontamination": sought.identity(), "redaction": recipe.corpus.redaction.identity()}
     settings, needs = recipe.synthesize.identity() | corpus, ("corpus", "annotate", "tokenizer")
-    return Stage("synthesize", "synthesize", "4-synthesize", 3, settings, run, needs, external=external, budget=recipe.budget.get("synthesize"))
+    return Stage("synthesize", "synthesize", "4-synthesize", 4, settings, run, needs, external=external, budget=recipe.budget.get("synthesize"))
 
 
 def _made(recipe: Recipe) -> dict[str, str]:

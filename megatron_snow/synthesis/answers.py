@@ -14,11 +14,12 @@ from megatron_snow.corpus.decontamination import Detector
 from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
 from megatron_snow.synthesis.journal import REFUSED, Answer
+from megatron_snow.synthesis.prompt import plain
 from megatron_snow.synthesis.syntax import LANGUAGES, PYTHON, error_in, language_of_fence
 
 REASONS = (
-    "refused by the server", "not finished", "no code block", "no problem statement", "in another language", "too short", "does not parse",
-    "contaminated", "duplicate", "near-duplicate", "near-duplicate of a seed's file", "fails its tests", "lint",
+    "refused by the server", "not finished", "no code block", "no problem statement", "in another language", "repeats the prompt", "too short",
+    "does not parse", "contaminated", "duplicate", "near-duplicate", "near-duplicate of a seed's file", "fails its tests", "lint",
 )  # fmt: skip
 """In the order in which they are looked for; an answer is counted under the first that applies. "holds a secret" and the like come before
 "does not parse", where the recipe drops rather than redacts (``corpus.redaction``)."""
@@ -54,6 +55,8 @@ class Judge:
     detector: Detector
     redactor: Redactor
     min_characters: int
+    own_words: tuple[str, ...] = ()
+    """The prompts' (``Prompt.own_words``)."""
 
     def judge(self, answer: Answer, language: str) -> Verdict:
         """The verdict on one answer to a request for ``language``."""
@@ -61,6 +64,10 @@ class Judge:
         if isinstance(parts, Verdict):
             return parts
         problem, code = parts
+        if self.own_words:
+            whole = plain(f"{problem}\n{code}")
+            if (repeated := next((words for words in self.own_words if words in whole), None)) is not None:
+                return Verdict("repeats the prompt", detail=repeated)
         if len("".join(code.split())) < self.min_characters:
             return Verdict("too short", detail=code)
         redacted = self.redactor.redact(with_problem(language, problem, code))
@@ -74,9 +81,9 @@ class Judge:
         return Verdict("", text)
 
 
-def make_judge(decontamination: DecontaminationSettings, redaction: RedactionSettings, min_characters: int) -> Judge:
+def make_judge(decontamination: DecontaminationSettings, redaction: RedactionSettings, min_characters: int, own_words: tuple[str, ...] = ()) -> Judge:
     """The judge of a recipe. Raises SnowError where its benchmarks cannot be read."""
-    return Judge(Detector.of(decontamination), Redactor(redaction), min_characters)
+    return Judge(Detector.of(decontamination), Redactor(redaction), min_characters, own_words)
 
 
 def text_of(answer: Answer, language: str, redactor: Redactor) -> str:

@@ -66,7 +66,8 @@ def synthesize(
     model = settings.model if settings.local is None else model_name(settings.local)
     sampling = Sampling(model, settings.temperature, settings.top_p, settings.frequency_penalty, settings.max_tokens, settings.stop)
     questions = Questions(draw.seeds, prompts, sampling, seed)
-    brief = Brief(tokenizer, decontamination, redaction or RedactionSettings(), settings.min_characters, settings.near_duplicates)
+    own_words = tuple(words for prompt in prompts for words in prompt.own_words())
+    brief = Brief(tokenizer, decontamination, redaction or RedactionSettings(), settings.min_characters, settings.near_duplicates, own_words)
     published = work.with_name(work.name.removesuffix(".building")) / "journal.jsonl" if work.name.endswith(".building") else None
     with Journal(work / "journal.jsonl") as journal:
         run = Run(settings, questions, brief, journal)

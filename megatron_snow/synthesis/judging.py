@@ -52,6 +52,8 @@ class Brief:
     redaction: RedactionSettings
     min_characters: int
     near_duplicates: NearDuplicateSettings | None
+    own_words: tuple[str, ...] = ()
+    """The prompts' (``Prompt.own_words``)."""
 
 
 class Examiner:
@@ -59,7 +61,7 @@ class Examiner:
 
     def __init__(self, brief: Brief) -> None:
         self._near = brief.near_duplicates
-        self._judge: Judge = make_judge(brief.decontamination, brief.redaction, brief.min_characters)
+        self._judge: Judge = make_judge(brief.decontamination, brief.redaction, brief.min_characters, brief.own_words)
         self._counter = counting_encoder(brief.tokenizer)
 
     def examine(self, answer: Answer, language: str) -> Judged:

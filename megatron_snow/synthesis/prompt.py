@@ -19,6 +19,7 @@ from megatron_snow.synthesis.syntax import LANGUAGES
 
 _TURN = re.compile(r"^=== (system|user|assistant)[ \t]*$", re.MULTILINE)
 _PLACE = re.compile(r"<<(\w+)>>")
+_TELLING = 6  # words (ours: fewer stand in any text)
 _PLACES = frozenset({"seed", "language", "fence"})
 
 
@@ -41,6 +42,17 @@ class Prompt:
         """The conversation for one seed. The seed's own ``<<...>>`` stay as they are."""
         values = {"seed": seed, "language": LANGUAGES[language].spoken, "fence": LANGUAGES[language].fence}
         return [Message(role=role, content=_PLACE.sub(lambda found: values[found[1]], text)) for role, text in self.turns]
+
+    def own_words(self) -> tuple[str, ...]:
+        """What no answer repeats, as ``plain`` writes it: the last turn's sentences, and the problems of the examples."""
+        told = [self.turns[-1][1], *(text.partition("```")[0].removeprefix("Problem:") for role, text in self.turns if role == "assistant")]
+        pieces = [plain(piece) for text in told for line in text.splitlines() for piece in _PLACE.split(line)[::2]]
+        return tuple(dict.fromkeys(piece for piece in pieces if piece.count(" ") + 1 >= _TELLING))
+
+
+def plain(text: str) -> str:
+    """In lower case, with single spaces."""
+    return " ".join(text.lower().split())
 
 
 def packaged() -> list[str]:

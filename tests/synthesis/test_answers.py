@@ -11,6 +11,7 @@ from megatron_snow.corpus.redaction import Redactor
 from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
 from megatron_snow.synthesis.answers import REASONS, Judge, Verdict, make_judge, text_of, with_problem
 from megatron_snow.synthesis.journal import Answer
+from megatron_snow.synthesis.prompt import load_prompt, packaged, plain
 from megatron_snow.synthesis.syntax import LANGUAGES, error_in, language_of_fence
 
 CODE = {
@@ -201,3 +202,27 @@ def test_personal_data_and_credentials_leave_the_document_or_take_it_along():
     assert text_of(reply, "Python", Redactor(RedactionSettings())) == verdict.text
     dropping = make_judge(DecontaminationSettings(), RedactionSettings(email_addresses="drop"), 10)
     assert dropping.judge(reply, "Python").reason == "holds an e-mail address"
+
+
+ECHOES = {
+    "the question": "Problem: Grow a block of memory.\n\n```c\nint size = 4;\n\nInvent a short programming problem about this  code and solve it in C.\n```\n",
+    "an example's problem": "Problem: Count the nodes of a linked list, where the last node points to nothing.\n\n```c\nint size(void) { return 4; }\n```\n",
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_an_answer_that_repeats_the_prompt_is_none(echo: str) -> None:
+    """As a 135M model writes them; the examples' code may come back, for others write the like."""
+    own_words = load_prompt("file_small").own_words()
+    judge = make_judge(DecontaminationSettings(), RedactionSettings(), 4, own_words)
+    found = judge.judge(Answer(id="x", content=ECHOES[echo], finish_reason="stop"), "C")
+    assert found.reason == "repeats the prompt" and found.detail in own_words
+    like = "Problem: Count the nodes of a list that is linked both ways.\n\n```c\nfor_each(first);\nint count = 0;\nreturn_count(count);\n```\n"
+    assert judge.judge(Answer(id="x", content=like, finish_reason="stop"), "C").reason != "repeats the prompt"
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_no_prompt_forbids_its_own_examples_code(name: str) -> None:
+    prompt = load_prompt(name)
+    code = "\n".join(text.partition("```")[2] for role, text in prompt.turns if role == "assistant")
+    assert prompt.own_words() and not any(words in plain(code) for words in prompt.own_words())
