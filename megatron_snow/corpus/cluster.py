@@ -1,4 +1,4 @@
-"""The corpus's steps on Slurm and on Ray, through datatrove's executors.
+"""Steps on Slurm and on Ray, through datatrove's executors.
 
 On Slurm an array of jobs is sent off and awaited; tasks that no job completed (a node was lost, a job was killed or ran
 out of time) are sent off again. A driver that was killed and is started again finds its jobs by their name and waits for
@@ -42,12 +42,14 @@ class _Slurm(FreshSteps, SlurmPipelineExecutor):  # type: ignore[misc] # datatro
         """Not done."""
 
 
-def run_on_slurm(steps: Sequence[PipelineStep], tasks: int, logs: Path, label: str, settings: SlurmExecutor) -> None:
-    """Run the steps as jobs. Raises SnowError where Slurm is not there, refuses the jobs, or loses tasks ``attempts`` times."""
+def run_on_slurm(steps: Sequence[PipelineStep], tasks: int, logs: Path, label: str, settings: SlurmExecutor, setting: str = "corpus.executor") -> None:
+    """Run the steps as jobs; ``setting``: where the user states the executor.
+
+    Raises SnowError where Slurm is not there, refuses the jobs, or loses tasks ``attempts`` times."""
     if missing := [tool for tool in ("sbatch", "squeue") if shutil.which(tool) is None]:
-        raise SnowError(f"corpus.executor is slurm, but {missing[0]} is not on PATH here; run on a node that can send off jobs, or take the local executor")
+        raise SnowError(f"{setting} is slurm, but {missing[0]} is not on PATH here; run on a node that can send off jobs, or take the local executor")
     if "SLURM_ARRAY_TASK_ID" in os.environ:
-        raise SnowError("a job of an array cannot send off the corpus's array: run the recipe on a login node or in a plain job")
+        raise SnowError("a job of an array cannot send off another array: run the recipe on a login node or in a plain job")
     name = f"snow-{re.sub('[^a-z]+', '-', label)}-{blake2b(str(logs.resolve()).encode(), digest_size=4).hexdigest()}"
 
     def executor() -> _Slurm:
@@ -69,12 +71,12 @@ def run_on_slurm(steps: Sequence[PipelineStep], tasks: int, logs: Path, label: s
         try:
             sent.launch_job()
         except subprocess.CalledProcessError as error:
-            raise SnowError(f"sbatch refused the corpus's jobs ({_said(error)}); mend corpus.executor. The script is {logs / 'launch_script.slurm'}") from error
+            raise SnowError(f"sbatch refused the jobs of {label} ({_said(error)}); mend {setting}. The script is {logs / 'launch_script.slurm'}") from error
         _await_jobs(name)
     if left := executor().get_incomplete_ranks():
         raise SnowError(
             f"{len(left)} of {tasks} tasks of {label} were lost {settings.attempts} times (task {left[0]} first); their logs are in {logs / 'slurm_logs'} and "
-            f"{logs / 'logs'}. Mend what they say, or raise corpus.executor.memory or .time; what is done stays done"
+            f"{logs / 'logs'}. Mend what they say, or raise {setting}.memory or .time; what is done stays done"
         )
 
 
@@ -128,12 +130,12 @@ def _run_rank(executor: _Ray, rank: int) -> None:
     executor._run_for_rank(rank)
 
 
-def run_on_ray(steps: Sequence[PipelineStep], tasks: int, logs: Path, settings: RayExecutor) -> None:
+def run_on_ray(steps: Sequence[PipelineStep], tasks: int, logs: Path, settings: RayExecutor, setting: str = "corpus.executor") -> None:
     """Run the steps as Ray tasks. Raises SnowError where Ray is not installed, has too little to ever start a task, or tasks were lost."""
     try:
         import ray
     except ImportError as error:
-        raise SnowError(f"corpus.executor is ray, which is not installed ({error}); pip install 'megatron_snow[ray]', or take the local executor") from error
+        raise SnowError(f"{setting} is ray, which is not installed ({error}); pip install 'megatron_snow[ray]', or take the local executor") from error
 
     started = not ray.is_initialized()
     if started:

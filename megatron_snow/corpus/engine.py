@@ -100,8 +100,11 @@ def run_steps(
     logs: Path,
     label: str,
     executor: LocalExecutor | SlurmExecutor | RayExecutor = LocalExecutor(),  # noqa: B008 - frozen
+    setting: str = "corpus.executor",
 ) -> None:
     """Run ``steps`` on every task, skipping those that a killed run has completed; ``workers`` (local) 0 is one a core.
+
+    ``setting``: where the user states the executor.
 
     Raises what a task raises, and SnowError where tasks are lost again and again or the executor is not to be had.
     """
@@ -111,9 +114,9 @@ def run_steps(
     try:
         with _watched(logs / "completions", tasks, label):
             if isinstance(executor, SlurmExecutor):
-                run_on_slurm(steps, tasks, logs, label, executor)
+                run_on_slurm(steps, tasks, logs, label, executor, setting)
             elif isinstance(executor, RayExecutor):
-                run_on_ray(steps, tasks, logs, executor)
+                run_on_ray(steps, tasks, logs, executor, setting)
             else:
                 _Local(list(steps), tasks=tasks, workers=min(workers or cores(), tasks), logging_dir=str(logs)).run()
     finally:

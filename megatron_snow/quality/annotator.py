@@ -56,6 +56,7 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
     ``work`` may hold parts of a killed run with the same settings, seed and inputs; they are used and, at the end, removed.
     Raises SnowError where the encoder cannot be had, a source of positives is empty or broken, or nothing can be split or scored.
     """
+    from megatron_snow.quality.cluster import score_elsewhere
     from megatron_snow.quality.crew import EncoderCrew
     from megatron_snow.quality.encoder import SectionEncoder
     from megatron_snow.quality.labelled import read_labelled
@@ -75,6 +76,7 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
         labelled = embed_labelled(crew, read_labelled(settings, seed, standard, survey), total, parts)
         heads, labels, trained = train_annotator(labelled, settings, seed)
         heads.save(work / "head.safetensors", {"encoder": settings.encoder, "pooling": encoder.pooling, "section": settings.section})
+        score_elsewhere(settings, folder, crew, heads, standard, survey.sample, tokenizer, parts)
         scored = score_tier(crew, heads, standard, survey.sample, load_tokenizer(tokenizer), parts)
         if crew.computed.sections:
             say(f"  encoder: {crew.computed}")

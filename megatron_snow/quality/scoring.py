@@ -7,7 +7,7 @@ settings alone do not say. The next windows are read and tokenised while one is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from megatron_snow.artifacts.documents import read_documents
+from megatron_snow.artifacts.documents import read_shard, shards
 from megatron_snow.artifacts.progress import Progress
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.quality.crew import EncoderCrew, ahead
@@ -114,38 +114,52 @@ def embed_labelled(crew: EncoderCrew, labelled: Iterable[tuple[Example, str]], t
 
 def score_tier(crew: EncoderCrew, heads: Heads, standard: Path, sample: Sample, tokenizer: CodeTokenizer, parts: Path) -> pa.Table:
     """Score the documents of ``sample``; returns a table of ``SCORED`` rows in the tier's row order."""
-    folder = parts / f"scored-{crew.encoder.kind}-{heads.digest[:16]}"
+    with Progress("scoring", sample.count, "files") as bar:
+        tables = [pq.read_table(path) for path in score_shards(crew, heads, shards(standard), sample, tokenizer, scored_folder(crew, heads, parts), bar)]
+    return pa.concat_tables(tables) if tables else SCORED.empty_table()
+
+
+def scored_folder(crew: EncoderCrew, heads: Heads, parts: Path) -> Path:
+    """Where the parts of these scores are kept."""
+    return parts / f"scored-{crew.encoder.kind}-{heads.digest[:16]}"
+
+
+def score_shards(
+    crew: EncoderCrew, heads: Heads, chosen: Sequence[Path], sample: Sample, tokenizer: CodeTokenizer, folder: Path, bar: Progress
+) -> Iterator[Path]:
+    """Score some shards' documents of ``sample``, a part file a window, those that are there left as they are; yields the parts in row order.
+
+    Windows end with their shard, so that shards can be scored anywhere.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     counter = counting_encoder(tokenizer.folder)
 
     def prepare() -> Iterator[tuple[Path, int, list[list[np.ndarray]], dict[str, list[Any]]]]:
-        chosen = ((document, document["text"]) for document in read_documents(standard) if document["id"] in sample)
-        for number, window in enumerate(_windows(chosen, crew.encoder.window)):
-            path = folder / f"{number:06d}.parquet"
-            if path.exists():
-                yield path, len(window), [], {}
-                continue
-            texts = [text for _, text in window]
-            columns: dict[str, list[Any]] = {name: [document[name] for document, _ in window] for name in ("id", "language", "repository")}
-            columns |= {"tokens": counter.count(texts), "bytes": [len(text.encode("utf-8", "surrogatepass")) for text in texts]}
-            yield path, len(window), crew.encoder.sections(texts), columns
+        for shard in chosen:
+            documents = ((document, document["text"]) for document in read_shard(shard) if document["id"] in sample)
+            for number, window in enumerate(_windows(documents, crew.encoder.window)):
+                path = folder / f"{shard.name.partition('.')[0]}-{number:06d}.parquet"
+                if path.exists():
+                    yield path, len(window), [], {}
+                    continue
+                texts = [text for _, text in window]
+                columns: dict[str, list[Any]] = {name: [document[name] for document, _ in window] for name in ("id", "language", "repository")}
+                columns |= {"tokens": counter.count(texts), "bytes": [len(text.encode("utf-8", "surrogatepass")) for text in texts]}
+                yield path, len(window), crew.encoder.sections(texts), columns
 
-    tables = []
-    with Progress("scoring", sample.count, "files") as bar:
-        for path, files, sections, columns in ahead(prepare()):
-            if columns:
-                vectors, counts = _embed(crew, sections, bar)
-                scores = heads.file_scores(vectors, counts, columns["language"])
-                found = heads.probability(scores, columns["language"])
-                probability = pa.nulls(len(scores), pa.float64()) if found is None else found
-                table = pa.table({**columns, "score": scores, "probability": probability, "sections": counts}, schema=SCORED)
-                sink = pa.BufferOutputStream()
-                pq.write_table(table, sink)
-                write_atomically(path, sink.getvalue().to_pybytes())
-            else:
-                bar.advance(files)
-            tables.append(pq.read_table(path))
-    return pa.concat_tables(tables) if tables else SCORED.empty_table()
+    for path, files, sections, columns in ahead(prepare()):
+        if columns:
+            vectors, counts = _embed(crew, sections, bar)
+            scores = heads.file_scores(vectors, counts, columns["language"])
+            found = heads.probability(scores, columns["language"])
+            probability = pa.nulls(len(scores), pa.float64()) if found is None else found
+            table = pa.table({**columns, "score": scores, "probability": probability, "sections": counts}, schema=SCORED)
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink)
+            write_atomically(path, sink.getvalue().to_pybytes())
+        else:
+            bar.advance(files)
+        yield path
 
 
 def _embed(crew: EncoderCrew, sections: list[list[np.ndarray]], bar: Progress) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Tokens
+from megatron_snow.corpus.executors import Executor, LocalExecutor
 
 
 class JsonRows(Settings):
@@ -208,6 +209,9 @@ class AnnotateSettings(Settings):
     """Tokens that the encoder computes at a time (``packs``). None: 1,024 on a CPU, 32,768 on CUDA (ours, LOG.md 2026-11-26)."""
     workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
     """Processes that run the encoder on a CPU, each with one thread and a copy of it. None: one for each CPU. On CUDA there is one."""
+    executor: Annotated[Executor, RUNTIME] = LocalExecutor()
+    """Where the tier is scored: ``{kind: slurm, partition: gpu, options: {gres: "gpu:1"}}`` scores each shard in a job, as ``corpus.executor`` does.
+    The process that sends the jobs embeds the labelled files, so it needs a device of the jobs' kind: vectors of another kind have other bits."""
     positives: tuple[PositiveSource, ...] = ANN_HQINS
     """Sources of files labelled good: paper section 3.2, 220k code files and 80k instruction examples."""
     negatives: int = Field(default=300_000, ge=1)

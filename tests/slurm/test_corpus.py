@@ -44,7 +44,7 @@ def test_options_that_slurm_refuses_are_said(cluster: Cluster, tmp_path: Path) -
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     (tmp_path / "there").mkdir()
     done = cluster.run(sys.executable, "-c", PROGRAM, tmp_path / "settings.json", tmp_path / "there", check=False, PATH=path())
-    assert done.returncode == 1 and "SnowError: sbatch refused the corpus's jobs" in done.stderr
+    assert done.returncode == 1 and "SnowError: sbatch refused the jobs of filtering" in done.stderr
 
 
 class Gated(PipelineStep):  # type: ignore[misc] # datatrove ships no types
