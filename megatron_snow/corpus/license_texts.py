@@ -110,9 +110,7 @@ def _notice(head: str) -> str:
     """The part of a file's top that speaks of licences, without comment marks and what differs from file to file: a repository's files share it."""
     if not _mentions(head):
         return ""
-    plain = _COMMENT.sub("", head)
-    if any(word in plain.lower() for word in _RIGHTS):
-        plain = "\n".join("" if any(word in line.lower() for word in _RIGHTS) and _VARYING.match(line) else line for line in plain.split("\n"))
+    plain = _without_rights(_COMMENT.sub("", head))
     spans = _mentions(plain)
     if not spans:
         return ""
@@ -125,9 +123,30 @@ def _notice(head: str) -> str:
     return plain[max(0, start - _LEAD) : end if end >= 0 else len(plain)]
 
 
+def _without_rights(text: str) -> str:
+    """The text with the lines emptied that say whose it is since when."""
+    lower, lines = _lower(text), set()
+    for word in _RIGHTS:
+        at = lower.find(word)
+        while at >= 0:
+            start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+            end = end if end >= 0 else len(text)
+            if _VARYING.match(text, start, end):
+                lines.add((start, end))
+            at = lower.find(word, end)
+    for start, end in sorted(lines, reverse=True):
+        text = text[:start] + text[end:]
+    return text
+
+
+def _lower(text: str) -> str:
+    """In lower case, every character in its place."""
+    return text.replace("\u0130", "i").lower()  # the one letter that two stand for in lower case
+
+
 def _mentions(text: str) -> list[tuple[int, int]]:
     """Where words that speak of licences begin and end, in order."""
-    lower = text.replace("\u0130", "i").lower()  # the one letter that two stand for in lower case
+    lower = _lower(text)
     return sorted(match.span() for literal, form in _SAYS if literal in lower for match in form.finditer(lower))
 
 
