@@ -34,9 +34,8 @@ def theirs(python: str, benchmark: str, source: str, programs_of: dict[str, str]
     """(base tests, all tests) of each task by evalplus. ``programs_of``: a whole program a task."""
     dataset, variable = NAMES[benchmark]
     (published,) = locate(source_of(benchmark, source), BENCHMARKS[benchmark].stem, "")
-    opened = gzip.open(published, "rb") if published.suffix == ".gz" else published.open("rb")
-    with opened as file:
-        rows = [line for line in file.read().splitlines() if line.strip() and json.loads(line)["task_id"] in programs_of]
+    text = gzip.decompress(published.read_bytes()) if published.suffix == ".gz" else published.read_bytes()
+    rows = [line for line in text.splitlines() if line.strip() and json.loads(line)["task_id"] in programs_of]
     problems, samples = folder / "problems.jsonl", folder / "samples.jsonl"
     problems.write_bytes(b"\n".join(rows) + b"\n")
     samples.write_text("".join(json.dumps({"task_id": task, "solution": text}) + "\n" for task, text in programs_of.items()))
