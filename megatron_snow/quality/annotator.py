@@ -71,6 +71,8 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
     encoder = SectionEncoder(settings)
     survey = take_survey(settings, seed, standard)
     encoder, folder, tuned = _tuned(encoder, settings, seed, standard, survey, work)
+    if encoder.pack_tokens is None:
+        say(f"  the encoder {settings.encoder} does not take sections in packs on {encoder.kind}: each is computed alone, which is slow on a GPU")
     with EncoderCrew(settings, encoder, folder) as crew:
         total = survey.labelled(settings)
         labelled = embed_labelled(crew, read_labelled(settings, seed, standard, survey), total, parts)
