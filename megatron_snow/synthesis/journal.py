@@ -143,7 +143,7 @@ class Journal:
             written = None
         if written != len(line):
             os.ftruncate(self._file.fileno(), self._end)  # a line cut short in the middle would spoil the next
-            self._trouble = self._trouble or OSError("the disk took only a part of a line")
+            self._trouble = self._trouble or OSError("the disk took only a part of a line; it is full, or a quota is")
             self._complain()
         self._note(answer, self._end)
         self._end += len(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ from megatron_snow.artifacts.manifest import read_manifest
 from megatron_snow.artifacts.publish import Building
 from tests.road.conftest import FOLDERS, RECIPE
 from tests.road.kills import content
+from tests.synthesis.conftest import MODEL, Endpoint, completion
 
 
 def command(*arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -57,6 +60,10 @@ FULL = {"corpus": 0, "tokenizer": 1, "annotate": 2, "tokenize": 4, "train --phas
 LONG = ("annotate", "report")  # minutes on a busy machine
 
 
+# Arrow -> how many folders it stands on, and one of them that it reads.
+READ = {"tokenizer": (1, "1-corpus/standard"), "synthesize": (3, "3-annotate/high_quality")}
+
+
 @pytest.mark.parametrize("arrow", [pytest.param(arrow, marks=[pytest.mark.soak] if arrow in LONG else []) for arrow in FULL])
 def test_a_full_disk_is_said_and_costs_nothing(road, small_disk, arrow):
     """Room for a part of what the arrow writes: exit code 2 and which file; with more room the same command goes on to the same artefact."""
@@ -76,11 +83,52 @@ def test_a_full_disk_is_said_and_costs_nothing(road, small_disk, arrow):
     assert content(out / folder) == content(road[0] / folder)
 
 
-def test_a_read_only_file_system(road, small_disk):
+@pytest.fixture
+def verbose() -> Iterator[Endpoint]:
+    """A server whose answers are 45 kB of Python, another one for each question."""
+
+    def behave(handler, body, turn):
+        name = "area_" + hashlib.sha256(body["messages"][-1]["content"].encode()).hexdigest()[:12]
+        code = f"def {name}(width, height):\n    return width * height\n\n\nNOTE_{name} = '{name * 2600}'\n"
+        handler.reply(200, completion(f"Problem: compute the area of a rectangle, {name}.\n\n```python\n{code}```\n"))
+
+    endpoint = Endpoint(behave)
+    yield endpoint
+    endpoint.close()
+
+
+def test_a_disk_that_fills_while_answers_come(road, small_disk, tmp_path, verbose):
+    """Synthesize stops with the journal's whole lines; with more room only what they lack is asked, and the artefact is the undisturbed one."""
+    changes = {"local": "null", "endpoints": f"[{verbose.url}]", "model": MODEL, "python_share": 1, "concurrency": 2, "diversity": "null"}
+    options = [word for name, value in changes.items() for word in ("--set", f"synthesize.{name}={value}")]
+    for out in (small_disk / "out", tmp_path / "undisturbed"):
+        for name in FOLDERS[:3]:
+            shutil.copytree(road[0] / name, out / name)
+    assert command("synthesize", RECIPE, "--out", tmp_path / "undisturbed", *options).returncode == 0
+    every = {json.dumps(body) for body in verbose.asked}
+    verbose.asked.clear()
     out = small_disk / "out"
-    shutil.copytree(road[0] / FOLDERS[0], out / FOLDERS[0])
+    resize(small_disk, used(small_disk) + 250_000)
+    said = refused(command("synthesize", RECIPE, "--out", out, *options))
+    assert "journal.jsonl: " in said and "make room on the disk and run again: the answers before are kept" in said
+    assert not (out / FOLDERS[3]).exists()
+    kept = [json.loads(line) for line in (out / f"{FOLDERS[3]}.building" / "journal.jsonl").read_bytes().splitlines(keepends=True)]
+    assert 1 < len(kept) < len(every)
+    resize(small_disk, 200 * 2**20)
+    verbose.asked.clear()
+    assert command("synthesize", RECIPE, "--out", out, *options).returncode == 0
+    assert len(verbose.asked) == len(every) - len(kept) and {json.dumps(body) for body in verbose.asked} <= every
+    ours, undisturbed = content(out / FOLDERS[3]), content(tmp_path / "undisturbed" / FOLDERS[3])
+    assert {name for name in undisturbed if ours[name] != undisturbed[name]} <= {"journal.jsonl"}  # answers in the order in which they came
+
+
+@pytest.mark.parametrize("arrow", READ)
+def test_a_read_only_file_system(road, small_disk, arrow):
+    out = small_disk / "out"
+    for name in FOLDERS[: READ[arrow][0]]:
+        shutil.copytree(road[0] / name, out / name)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    said = refused(command("tokenizer", RECIPE, "--out", out))
+    said = refused(command(*arrow.split(), RECIPE, "--out", out))
     assert "Read-only file system" in said and "--out" in said
     assert command("plan", RECIPE, "--out", out).returncode == 0  # looking needs no writing
 
@@ -105,6 +153,30 @@ def test_permissions_lost_on_the_way(road, tmp_path):
     (out / FOLDERS[0] / "standard").chmod(0o755)
     assert command("tokenizer", RECIPE, "--out", out).returncode == 0
     assert content(out / FOLDERS[1]) == content(road[0] / FOLDERS[1])
+
+
+@pytest.mark.parametrize("arrow", [arrow for arrow in READ if arrow != "tokenizer"])
+def test_what_may_not_be_written_or_read(road, tmp_path, arrow):
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("setpriv (util-linux) is not installed")
+    weak = (setpriv, "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    out, (before, source) = tmp_path / "out", READ[arrow]
+    for name in FOLDERS[:before]:
+        shutil.copytree(road[0] / name, out / name)
+    (out / ".lock").touch()
+    (out / FOLDERS[before]).mkdir()  # evaluate's artefacts lie one deeper: that folder is there already, and closed
+    for folder in (out / FOLDERS[before], out):
+        folder.chmod(0o555)
+    stage = arrow.replace("--phase ", "")
+    assert f"[{stage}] permission denied at" in refused(command(*arrow.split(), RECIPE, "--out", out, prefix=weak))
+    for folder in (out, out / FOLDERS[before]):
+        folder.chmod(0o755)
+    (out / FOLDERS[before]).rmdir()
+    (out / source).chmod(0)
+    said = refused(command(*arrow.split(), RECIPE, "--out", out, prefix=weak))
+    (out / source).chmod(0o755)
+    assert "ermission denied" in said and source in said
 
 
 def test_a_clock_set_back_meanwhile(tmp_path, monkeypatch):
