@@ -78,6 +78,10 @@ def make(number: int, count: int, blocks: dict[str, tuple[list[str], list[str]]]
     made: list[tuple[str, str]] = []
     for index in range(count):
         kind = draw.random()
+        repository = (number * SHARD + index) // REPOSITORY
+        its = random.Random(f"{seed}/repository/{repository}")  # a repository has a language, and its licence's notice in every file
+        own_language = its.choice(languages)
+        head = its.choice(blocks[own_language][0])
         if made and kind < 0.1:
             language, text = draw.choice(made)
             if kind < 0.05:
@@ -85,9 +89,8 @@ def make(number: int, count: int, blocks: dict[str, tuple[list[str], list[str]]]
                 lines[draw.randrange(len(lines))] = f"changed_{number}_{index}"
                 text = "\n".join(lines)
         else:
-            language = draw.choice(languages)
-            heads, more = blocks[language]
-            parts = [draw.choice(heads)]
+            language, more = own_language, blocks[own_language][1]
+            parts = [head]
             wanted = draw.uniform(0.4, 1.6) * size - len(parts[0])
             while wanted > 0:
                 parts.append(draw.choice(more))
@@ -96,9 +99,10 @@ def make(number: int, count: int, blocks: dict[str, tuple[list[str], list[str]]]
             for name in draw.sample(names := _NAME.findall(parts[-1]), min(4, len(names))):
                 text = text.replace(name, f"{name}_{draw.randrange(10**6)}")
             made.append((language, text))
-        repository = f"owner/r{(number * SHARD + index) // REPOSITORY}"
         path = f"src/f{index}.{SUFFIXES[language]}"
-        rows.append(orjson.dumps({"content": text, "max_stars_repo_path": path, "max_stars_repo_name": repository, "max_stars_repo_licenses": ["MIT"]}))
+        rows.append(
+            orjson.dumps({"content": text, "max_stars_repo_path": path, "max_stars_repo_name": f"owner/r{repository}", "max_stars_repo_licenses": ["MIT"]})
+        )
     (folder / f"{number:05d}.jsonl.zst").write_bytes(zstandard.ZstdCompressor(level=1).compress(b"\n".join(rows) + b"\n"))
 
 
