@@ -90,7 +90,7 @@ def measures(files: Sequence[Document], by_repository: Mapping[str, int]) -> lis
     topics = vendi(topical) / len(topical) if topical else 0.0
     return [
         _measure("repeated runs", repeated_runs(files), REPEATED_THRESHOLD, False, f"share of {_RUN}-word runs that stood in an earlier file of {len(files)}"),
-        _measure("largest repository", largest, LARGEST_THRESHOLD, False, "share of the bytes"),
+        _measure("largest repository", largest, LARGEST_THRESHOLD, False, "as a share of its bytes"),
         _measure("effective repositories", count, EFFECTIVE_THRESHOLD, True, f"of {len(by_repository)}: as spread as so many of one size"),
         _measure("topics", topics, TOPICS_THRESHOLD, True, f"effective number of different files (Vendi score), as a share of {len(topical)}"),
     ]
