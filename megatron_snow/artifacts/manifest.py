@@ -116,13 +116,15 @@ def sealed(manifest: Manifest) -> bytes:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a published artefact, or None where there is none.
 
-    Raises SnowError where it is damaged, edited since it was written, or written by a newer version.
+    Raises SnowError where it may not be read, is damaged, edited since it was written, or written by a newer version.
     """
     path = folder / NAME
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise SnowError(f"permission denied at {path}; let this account read {folder}, or run as the one that wrote it") from error
     try:
         tree = json.loads(text)
         newer = isinstance(tree, dict) and isinstance(tree.get("format"), int) and tree["format"] > FORMAT

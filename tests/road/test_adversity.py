@@ -56,12 +56,15 @@ def used(disk: Path) -> int:
 
 
 # Stage -> the folders it stands on, and the shares of its artefact's size that are left on the disk.
-FULL = {"corpus": 0, "tokenizer": 1, "annotate": 2, "tokenize": 4, "train --phase general": 5, "convert --phase general": 6, "report": 8}
-LONG = ("annotate", "report")  # minutes on a busy machine
+FULL = {
+    "corpus": 0, "tokenizer": 1, "annotate": 2, "tokenize": 4, "train --phase general": 5, "convert --phase general": 6, "evaluate --phase general": 7,
+    "report": 8,
+}  # fmt: skip
+LONG = ("annotate", "evaluate --phase general", "report")  # minutes on a busy machine
 
 
 # Arrow -> how many folders it stands on, and one of them that it reads.
-READ = {"tokenizer": (1, "1-corpus/standard"), "synthesize": (3, "3-annotate/high_quality")}
+READ = {"tokenizer": (1, "1-corpus/standard"), "synthesize": (3, "3-annotate/high_quality"), "evaluate --phase general": (7, "7-convert/general")}
 
 
 @pytest.mark.parametrize("arrow", [pytest.param(arrow, marks=[pytest.mark.soak] if arrow in LONG else []) for arrow in FULL])
