@@ -97,13 +97,13 @@ def _synthesize(recipe: Recipe) -> Stage:
 
         return synthesize(
             recipe.synthesize, recipe.seed, inputs["annotate"], inputs["tokenizer"], work, sought,
-            redaction=recipe.corpus.redaction, encoder=recipe.annotate, standard=inputs["corpus"] / "standard",
+            redaction=recipe.corpus.redaction, licenses=recipe.corpus.licenses, encoder=recipe.annotate, standard=inputs["corpus"] / "standard",
         )  # fmt: skip
 
     def external() -> dict[str, str]:  # those of the corpus are among the corpus's own
         return {} if sought == recipe.corpus.decontamination else {"benchmarks": sought.fingerprint()}
 
-    corpus = {"decontamination": sought.identity(), "redaction": recipe.corpus.redaction.identity()}
+    corpus = {"decontamination": sought.identity(), "redaction": recipe.corpus.redaction.identity(), "licenses": recipe.corpus.licenses.identity()}
     settings, needs = recipe.synthesize.identity() | corpus, ("corpus", "annotate", "tokenizer")
     return Stage("synthesize", "synthesize", "4-synthesize", 4, settings, run, needs, external=external, budget=recipe.budget.get("synthesize"))
 

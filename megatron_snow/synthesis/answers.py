@@ -11,15 +11,18 @@ import re
 from dataclasses import dataclass
 
 from megatron_snow.corpus.decontamination import Detector
+from megatron_snow.corpus.license_policy import Policy
+from megatron_snow.corpus.license_texts import header_license
 from megatron_snow.corpus.redaction import Redactor
-from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
+from megatron_snow.corpus.settings import DecontaminationSettings, LicenseSettings, RedactionSettings
 from megatron_snow.synthesis.journal import REFUSED, Answer
 from megatron_snow.synthesis.prompt import plain
 from megatron_snow.synthesis.syntax import LANGUAGES, PYTHON, error_in, language_of_fence
 
 REASONS = (
     "refused by the server", "not finished", "no code block", "no problem statement", "in another language", "repeats the prompt", "too short",
-    "does not parse", "contaminated", "duplicate", "near-duplicate", "near-duplicate of a seed's file", "fails its tests", "lint",
+    "licence not allowed", "licence unknown", "does not parse", "contaminated", "duplicate", "near-duplicate", "near-duplicate of a seed's file",
+    "fails its tests", "lint",
 )  # fmt: skip
 """In the order in which they are looked for; an answer is counted under the first that applies. "holds a secret" and the like come before
 "does not parse", where the recipe drops rather than redacts (``corpus.redaction``)."""
@@ -57,6 +60,8 @@ class Judge:
     min_characters: int
     own_words: tuple[str, ...] = ()
     """The prompts' (``Prompt.own_words``)."""
+    policy: Policy | None = None
+    """What a licence that the file states must be; a teacher that writes one repeats a file it has read. None: whatever it is."""
 
     def judge(self, answer: Answer, language: str) -> Verdict:
         """The verdict on one answer to a request for ``language``."""
@@ -70,6 +75,8 @@ class Judge:
                 return Verdict("repeats the prompt", detail=repeated)
         if len("".join(code.split())) < self.min_characters:
             return Verdict("too short", detail=code)
+        if self.policy is not None and (stated := header_license(code)) and (verdict := self.policy.verdict(stated)) != "allowed":
+            return Verdict(verdict, detail=stated)
         redacted = self.redactor.redact(with_problem(language, problem, code))
         if redacted.reason is not None:
             return Verdict(redacted.reason)
@@ -81,9 +88,13 @@ class Judge:
         return Verdict("", text)
 
 
-def make_judge(decontamination: DecontaminationSettings, redaction: RedactionSettings, min_characters: int, own_words: tuple[str, ...] = ()) -> Judge:
-    """The judge of a recipe. Raises SnowError where its benchmarks cannot be read."""
-    return Judge(Detector.of(decontamination), Redactor(redaction), min_characters, own_words)
+def make_judge(
+    decontamination: DecontaminationSettings, redaction: RedactionSettings, min_characters: int, own_words: tuple[str, ...] = (),
+    licenses: LicenseSettings | None = None,
+) -> Judge:  # fmt: skip
+    """The judge of a recipe; ``licenses`` None: the corpus's defaults. Raises SnowError where its benchmarks cannot be read."""
+    rules = licenses or LicenseSettings()
+    return Judge(Detector.of(decontamination), Redactor(redaction), min_characters, own_words, Policy(rules) if rules.file_level else None)
 
 
 def text_of(answer: Answer, language: str, redactor: Redactor) -> str:

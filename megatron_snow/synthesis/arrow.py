@@ -16,7 +16,7 @@ import orjson
 from megatron_snow.artifacts.documents import read_documents, write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import write_atomically
-from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
+from megatron_snow.corpus.settings import DecontaminationSettings, LicenseSettings, RedactionSettings
 from megatron_snow.synthesis.checks import PASSED
 from megatron_snow.synthesis.diversity import diversity
 from megatron_snow.synthesis.gathering import gather
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
 
 def synthesize(
     settings: SynthesizeSettings, seed: int, quality: Path, tokenizer: Path, work: Path, decontamination: DecontaminationSettings, *,
-    redaction: RedactionSettings | None = None, encoder: AnnotateSettings | None = None, standard: Path | None = None,
+    redaction: RedactionSettings | None = None, licenses: LicenseSettings | None = None, encoder: AnnotateSettings | None = None, standard: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Ask for documents seeded by ``quality/high_quality`` and write those that pass. Goes on from ``work/journal.jsonl``. Returns counts.
 
     Where ``work`` is an artefact being made, answers of the artefact that it will replace are used again for the same requests.
 
-    ``tokenizer``: the tokenizer arrow's folder, which counts accepted documents. ``redaction``: the corpus's, ``decontamination``: the corpus's
-    and what evaluation reports beyond it. ``encoder`` (the annotator's) and ``standard`` (the standard tier): what the diversity report needs,
-    left out of it where None.
+    ``tokenizer``: the tokenizer arrow's folder, which counts accepted documents. ``redaction`` and ``licenses``: the corpus's,
+    ``decontamination``: the corpus's and what evaluation reports beyond it. ``encoder`` (the annotator's) and ``standard`` (the
+    standard tier): what the diversity report needs, left out of it where None.
 
     Writes ``synthetic/*.jsonl.zst`` (rows of ``artifacts.documents``, sorted by language, then in the order of the requests), ``verified/`` alike
     (the part of it whose own tests pass, where ``settings.verify``), ``journal.jsonl`` (every answer, ``journal.Answer``), ``diversity.json``
@@ -67,7 +67,7 @@ def synthesize(
     sampling = Sampling(model, settings.temperature, settings.top_p, settings.frequency_penalty, settings.max_tokens, settings.stop)
     questions = Questions(draw.seeds, prompts, sampling, seed)
     own_words = tuple(words for prompt in prompts for words in prompt.own_words())
-    brief = Brief(tokenizer, decontamination, redaction or RedactionSettings(), settings.min_characters, settings.near_duplicates, own_words)
+    brief = Brief(tokenizer, decontamination, redaction or RedactionSettings(), settings.min_characters, settings.near_duplicates, own_words, licenses)
     published = work.with_name(work.name.removesuffix(".building")) / "journal.jsonl" if work.name.endswith(".building") else None
     with Journal(work / "journal.jsonl") as journal:
         run = Run(settings, questions, brief, journal)

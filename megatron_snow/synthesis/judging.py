@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.corpus.settings import DecontaminationSettings, NearDuplicateSettings, RedactionSettings
+from megatron_snow.corpus.settings import DecontaminationSettings, LicenseSettings, NearDuplicateSettings, RedactionSettings
 from megatron_snow.corpus.shingles import band_keys
 from megatron_snow.synthesis.answers import Judge, make_judge
 from megatron_snow.synthesis.journal import Answer
@@ -54,6 +54,7 @@ class Brief:
     near_duplicates: NearDuplicateSettings | None
     own_words: tuple[str, ...] = ()
     """The prompts' (``Prompt.own_words``)."""
+    licenses: LicenseSettings | None = None
 
 
 class Examiner:
@@ -61,7 +62,7 @@ class Examiner:
 
     def __init__(self, brief: Brief) -> None:
         self._near = brief.near_duplicates
-        self._judge: Judge = make_judge(brief.decontamination, brief.redaction, brief.min_characters, brief.own_words)
+        self._judge: Judge = make_judge(brief.decontamination, brief.redaction, brief.min_characters, brief.own_words, brief.licenses)
         self._counter = counting_encoder(brief.tokenizer)
 
     def examine(self, answer: Answer, language: str) -> Judged:

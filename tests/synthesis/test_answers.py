@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from megatron_snow.benchmarks.humaneval import load_humaneval
 from megatron_snow.corpus.redaction import Redactor
-from megatron_snow.corpus.settings import DecontaminationSettings, RedactionSettings
+from megatron_snow.corpus.settings import DecontaminationSettings, LicenseSettings, RedactionSettings
 from megatron_snow.synthesis.answers import REASONS, Judge, Verdict, make_judge, text_of, with_problem
 from megatron_snow.synthesis.journal import Answer
 from megatron_snow.synthesis.prompt import load_prompt, packaged, plain
@@ -202,6 +202,25 @@ def test_personal_data_and_credentials_leave_the_document_or_take_it_along():
     assert text_of(reply, "Python", Redactor(RedactionSettings())) == verdict.text
     dropping = make_judge(DecontaminationSettings(), RedactionSettings(email_addresses="drop"), 10)
     assert dropping.judge(reply, "Python").reason == "holds an e-mail address"
+
+
+GPL = """# This program is free software: you can redistribute it and/or modify it under the terms of the GNU General Public License as
+# published by the Free Software Foundation, either version 3 of the License, or (at your option) any later version.
+"""
+
+
+@pytest.mark.parametrize(
+    ("top", "reason"),
+    [(GPL, "licence not allowed"), ("# SPDX-License-Identifier: AGPL-3.0-only\n", "licence not allowed"),
+     ("# SPDX-License-Identifier: House-Rules\n", "licence unknown"),
+     ("# SPDX-License-Identifier: MIT\n", ""), ("", "")],
+)  # fmt: skip
+def test_a_file_that_states_a_licence_goes_by_the_corpus_rules(top: str, reason: str) -> None:
+    reply = answer(good(top + CODE["Python"]))
+    assert make_judge(DecontaminationSettings(), RedactionSettings(), 10).judge(reply, "Python").reason == reason
+    assert make_judge(DecontaminationSettings(), RedactionSettings(), 10, licenses=LicenseSettings(file_level=False)).judge(reply, "Python").reason == ""
+    everything = LicenseSettings(allowed=("Permissive", "Copyleft"), unknown="keep")
+    assert make_judge(DecontaminationSettings(), RedactionSettings(), 10, licenses=everything).judge(reply, "Python").reason == ""
 
 
 ECHOES = {
