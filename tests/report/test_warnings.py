@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from megatron_snow.artifacts.manifest import read_manifest, sealed
 from megatron_snow.checkpoint.store import FORMAT, Description, begin, publish
 from megatron_snow.model.settings import ModelSettings
 from megatron_snow.parallel.settings import Layout
@@ -44,21 +45,28 @@ def test_what_the_trainer_warned_of_is_shown_with_its_phase(folders: dict[str, P
     assert second.text == "Phase enhanced: synthetic has been gone through 6.7 times, warn_epochs is 4."
 
 
+def _edit_manifest(folder: Path, **changes: Any) -> None:
+    """As if the artefact had been published so: sealed anew."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    (folder / "manifest.json").write_bytes(sealed(manifest.model_copy(update=changes)))
+
+
 def test_time_over_budget(folders: dict[str, Path]) -> None:
     assert road.alerts(_view(folders)) == []
-    _edit(folders["corpus"] / "manifest.json", seconds=61.0)
-    _edit(folders["train general"] / "manifest.json", seconds=30.0)
-    _edit(folders["train enhanced"] / "manifest.json", seconds=31.0)
+    _edit_manifest(folders["corpus"], seconds=61.0)
+    _edit_manifest(folders["train general"], seconds=30.0)
+    _edit_manifest(folders["train enhanced"], seconds=31.0)
     found = road.alerts(_view(folders, budget={"corpus": 60, "train": 60, "evaluate": 60}))
     assert [alert.text for alert in found] == ["corpus took 1 min 01 s of 1 min 00 s, train took 1 min 01 s of 1 min 00 s."]
 
 
 def test_an_artefact_made_from_another_input(folders: dict[str, Path]) -> None:
-    _edit(folders["train general"] / "manifest.json", inputs={"tokenize": "0" * 64, "something outside": "1" * 64})
+    _edit_manifest(folders["train general"], inputs={"tokenize": "0" * 64, "something outside": "1" * 64})
     (alert,) = provenance.alerts(_view(folders))
     assert str(alert.text).startswith("train general was made from another tokenize than the one shown here")
     now = _view(folders).artefacts["tokenize"].manifest.fingerprint
-    _edit(folders["train general"] / "manifest.json", inputs={"tokenize": now})
+    _edit_manifest(folders["train general"], inputs={"tokenize": now})
     assert provenance.alerts(_view(folders)) == []
 
 
