@@ -52,7 +52,7 @@ COPY = """=== user
 1: <<seed>>
 Write a program.
 === assistant
-Problem: Add two numbers that are given.
+Problem: Add two given numbers.
 
 ```python
 def add(left, right):
@@ -61,7 +61,7 @@ def add(left, right):
 === user
 2: Write the same program again.
 === assistant
-Problem: Add two numbers that are given.
+Problem: Add two given numbers.
 
 ```python
 def add(left, right):
@@ -73,7 +73,10 @@ def add(left, right):
 
 
 def test_real_answers_become_documents(quality, tokenizer, work, tmp_path):
-    """A prompt that even this model follows, without chance; it says the same each time, so that all but one are duplicates."""
+    """A prompt that even this model follows, without chance; it says the same each time, so that all but one are duplicates.
+
+    The example's problem has five words: six and more would be the prompt's own, which no answer may repeat.
+    """
     prompt = tmp_path / "copy.txt"
     prompt.write_text(COPY.replace("1: <<seed>>", "1:"))
     settings = SynthesizeSettings(
@@ -83,7 +86,7 @@ def test_real_answers_become_documents(quality, tokenizer, work, tmp_path):
     counts = synthesize(settings, 1, quality, tokenizer, work, DECONTAMINATION)
     rows = list(read_documents(work / "synthetic"))
     assert counts["answers"] == 3 and counts["accepted"] == len(rows) >= 1 and counts["model"] == "SmolLM2-135M-Instruct"
-    assert rows[0]["text"].startswith('"""Add two numbers') and "def add(" in rows[0]["text"] and error_in("Python", rows[0]["text"]) is None
+    assert rows[0]["text"].startswith('"""Add two given numbers') and "def add(" in rows[0]["text"] and error_in("Python", rows[0]["text"]) is None
     answers = [json.loads(line) for line in (work / "journal.jsonl").read_text().splitlines()]
     assert len(answers) == 3 and all(0 < one["completion_tokens"] <= 60 < one["prompt_tokens"] for one in answers)
     assert servers_of(os.getpid()) == []
