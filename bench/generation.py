@@ -1,6 +1,6 @@
 """Time of a benchmark's greedy completion with a real model folder, judging apart. Goal: HumanEval with 135M parameters under 5 minutes on 2 cores.
 
-    python bench/generation.py MODEL [--benchmark humaneval] [--problems 164] [--dtype bf16] [--batch-size 32] [--to FOLDER]
+    python bench/generation.py MODEL [--benchmark humaneval] [--problems 164] [--dtype bf16] [--batch-size 64] [--to FOLDER]
 
 There is no peer beside it: what is timed is what `snow evaluate` does, so that a change can be weighed. ``--to`` keeps the journal (a row a sample).
 """
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--source", default="")
     parser.add_argument("--problems", type=int)
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--to", type=Path)
     arguments = parser.parse_args()
     settings = EvaluateSettings.model_validate({"batch_size": arguments.batch_size, "dtype": arguments.dtype})
