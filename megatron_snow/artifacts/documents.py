@@ -51,14 +51,13 @@ def shards(tier: Path) -> list[Path]:
     return found
 
 
-def damaged_shard(path: Path, line: int, what: str) -> SnowError:
-    """The error of a shard that cannot be read at or after a line, from 1."""
-    return SnowError(f"{path}, after line {line}: {what}; the shard is damaged: delete its folder and run the arrow again")
+def damaged_shard(what: str) -> SnowError:
+    """The error of a shard that cannot be read; ``what`` names it and the line, from 1."""
+    return SnowError(f"{what}; the shard is damaged: delete its folder and run the arrow again")
 
 
 def read_shard(path: Path) -> Iterator[Document]:
     """Stream the rows of one shard. Raises SnowError where the shard is cut short or damaged, naming the line where a row is broken."""
-    advice = "the shard is damaged: delete its folder and run the arrow again"
     number, rest = 0, b""
     stream = zstandard.ZstdDecompressor().decompressobj()
     with path.open("rb") as raw:
@@ -66,16 +65,16 @@ def read_shard(path: Path) -> Iterator[Document]:
             try:
                 *lines, rest = (rest + stream.decompress(chunk)).split(b"\n")
             except zstandard.ZstdError as error:
-                raise SnowError(f"{path}, after line {number}: {error}; {advice}") from error
+                raise damaged_shard(f"{path}, after line {number}: {error}") from error
             for line in lines:
                 number += 1
                 try:
                     yield orjson.loads(line)
                 except orjson.JSONDecodeError as error:
-                    raise SnowError(f"{path}, line {number}: not JSON ({error}); {advice}") from error
+                    raise damaged_shard(f"{path}, line {number}: not JSON ({error})") from error
     # A reader of the stream would take a file cut short for one that ends there.
     if rest or not stream.eof:
-        raise SnowError(f"{path} ends in the middle, after line {number}; {advice}")
+        raise damaged_shard(f"{path} ends in the middle, after line {number}")
 
 
 def read_documents(tier: Path) -> Iterator[Document]:

@@ -40,7 +40,7 @@ def find_rows(path: Path, ids: Iterable[str]) -> Found:
             try:
                 *lines, rest = (rest + stream.decompress(chunk)).split(b"\n")
             except zstandard.ZstdError as error:
-                raise damaged_shard(path, number, str(error)) from error
+                raise damaged_shard(f"{path}, after line {number}: {error}") from error
             for line in lines:
                 number += 1
                 key = line[len(_KEY) : line.find(b'"', len(_KEY) + 1) + 1]
@@ -49,14 +49,14 @@ def find_rows(path: Path, ids: Iterable[str]) -> Found:
                 try:
                     document: Document = orjson.loads(line)
                 except orjson.JSONDecodeError as error:
-                    raise damaged_shard(path, number, f"not JSON ({error})") from error
+                    raise damaged_shard(f"{path}, line {number}: not JSON ({error})") from error
                 if (name := orjson.dumps(document["id"])) in wanted:
                     found.append((number - 1, {**document, "text": ""}))  # a copy of all it holds but the text
                     wanted.discard(name)
                     if not wanted:
                         return found
     if rest or not stream.eof:
-        raise damaged_shard(path, number, "it ends in the middle")
+        raise damaged_shard(f"{path} ends in the middle, after line {number}")
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,17 +41,21 @@ class Plan:
     packs: list[Pack]
     members: list[list[int]]
     """For each pack the indices into ``copies`` of its sections."""
-    sections: int = field(init=False)
-    """All sections, copies included."""
-    tokens: int = field(init=False)
-    """Tokens of the distinct sections."""
-    with_padding: int = field(init=False)
-    """Tokens that are computed."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sections", sum(map(len, self.copies)))
-        object.__setattr__(self, "tokens", sum(len(section) for pack in self.packs for section in pack.sections))
-        object.__setattr__(self, "with_padding", sum(pack.tokens for pack in self.packs))
+    @property
+    def sections(self) -> int:
+        """All sections, copies included."""
+        return sum(map(len, self.copies))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the distinct sections."""
+        return sum(len(section) for pack in self.packs for section in pack.sections)
+
+    @property
+    def with_padding(self) -> int:
+        """Tokens that are computed."""
+        return sum(pack.tokens for pack in self.packs)
 
 
 def capacity(tokens: int, section: int) -> int:

@@ -54,10 +54,17 @@ def test_many_shards_by_several_processes(shard, tmp_path, monkeypatch):
     assert list(find_in_shards(wanted)) == alone == [(other, [(1, document("y", ""))]), (shard, by_reading(shard, {"s/r/5.py"}))]
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:-20], lambda data: data[:900] + b"\x00" * 40 + data[940:], lambda data: b"no zstd"])
-def test_a_damaged_shard_is_said(shard, spoil):
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda data: data[:-20], r" ends in the middle, after line \d+"),
+        (lambda data: data[:900] + b"\x00" * 40 + data[940:], r", line \d+: not JSON .*"),
+        (lambda data: b"no zstd", ", after line 0: .*"),
+    ],
+)
+def test_a_damaged_shard_is_said(shard, spoil, what):
     shard.write_bytes(spoil(shard.read_bytes()))
-    with pytest.raises(SnowError, match=r"00000\.jsonl\.zst, after line .*delete its folder and run the arrow again"):
+    with pytest.raises(SnowError, match=rf"00000\.jsonl\.zst{what}; the shard is damaged: delete its folder and run the arrow again"):
         find_rows(shard, {"no/such"})
 
 
