@@ -2,9 +2,10 @@
 
 Every artefact of a study lies in ``<out>/store/<arrow>/<lineage>``. A stage's lineage is the digest of what it is made from: its arrow and
 version, its settings, the road's seed, fingerprints of what lies outside (sources, given models), and its inputs' lineages. All of that
-is known before anything runs, and two arms agree on a stage's lineage exactly where everything up to it is the same: then
-they share the folder, and whoever comes first makes it. In the folder the road's own rule holds on: the artefact's
-key, which covers the bytes of its inputs, decides whether it is done, stale, partial or missing (``recipe.stage``).
+is known before anything runs, and two arms agree on a stage's lineage exactly where everything that it reads is the same (a
+first phase on the standard tier, whoever chose the high-quality one): then they share the folder, and whoever comes first makes it. In
+the folder the road's own rule holds on: the artefact's key, which covers the bytes of its inputs, decides whether it is done, stale,
+partial or missing (``recipe.stage``).
 
 An arm with a seed also has a folder of links, ``<out>/arms/<arm>/seed-<n>/``, laid out as a road of its own.
 """
@@ -45,16 +46,12 @@ class Roads:
         placed = []
         for stage in self.bare(recipe):
             external = self._of(stage, recipe)
-            lineages[stage.name] = digest(
-                {
-                    "arrow": stage.arrow,
-                    "version": stage.version,
-                    "settings": stage.settings,
-                    "seed": recipe.seed,
-                    "external": external,
-                    "inputs": {name: lineages[name] for name in stage.inputs},
-                }
-            )
+            own = {"arrow": stage.arrow, "version": stage.version, "settings": stage.settings, "seed": recipe.seed, "external": external}
+            read = [f"{name}/{part}" for name, parts in stage.reads.items() for part in parts]
+            whole = [name for name in stage.inputs if name not in stage.reads]
+            lineages[stage.name] = digest(own | {"inputs": {name: lineages[name] for name in (*whole, *read)}})
+            for part, inputs in stage.parts.items():
+                lineages[f"{stage.name}/{part}"] = digest(own | {"inputs": {name: lineages[name] for name in inputs}})
             placed.append(replace(stage, folder=f"store/{stage.arrow}/{lineages[stage.name][:_LENGTH]}", external=partial(dict, external)))
         return Road(placed, self.out, recipe.seed)
 

@@ -43,7 +43,7 @@ class Manifest(Settings):
     """Hash of settings, inputs' fingerprints and the arrow's version: equal key, same artefact."""
     arrow_version: int
     inputs: dict[str, str]
-    """Name of each input -> its fingerprint."""
+    """Name of each input, or ``input/part`` where only some of its folders are read -> its fingerprint."""
     settings: dict[str, Any]
     seed: int
     versions: dict[str, str]
@@ -62,6 +62,11 @@ class Manifest(Settings):
     def fingerprint(self) -> str:
         """sha256 over the files' names and contents: unchanged bytes do not disturb what depends on them."""
         return digest({name: entry.sha256 for name, entry in self.files.items()})
+
+    def fingerprint_read(self, name: str) -> str:
+        """What another artefact's ``inputs`` say of this one under ``name``: the fingerprint of all files, or of those in the folder that is read."""
+        _, _, part = name.partition("/")
+        return digest({file: entry.sha256 for file, entry in self.files.items() if file.startswith(f"{part}/")}) if part else self.fingerprint
 
 
 def artefact_key(arrow: str, arrow_version: int, settings: dict[str, Any], seed: int, inputs: dict[str, str]) -> str:

@@ -38,11 +38,12 @@ def artefacts_of(recipe: Recipe, road: Road) -> Artefacts:
 
 def training_states(recipe: Recipe, road: Road) -> dict[str, str]:
     """Phase -> ``trained``, ``not trained yet``, or ``trained on other tokens`` (than those that are there now)."""
-    tokens = _manifest(road, "tokenize").fingerprint
+    tokens = _manifest(road, "tokenize")
     states = {}
     for phase in recipe.train.phases:
         manifest = read_manifest(road.folder(f"train {phase}"))
-        of_these = manifest is not None and manifest.inputs.get("tokenize") == tokens
+        read = {} if manifest is None else {name: had for name, had in manifest.inputs.items() if name.startswith("tokenize/")}
+        of_these = bool(read) and all(had == tokens.fingerprint_read(name) for name, had in read.items())
         states[phase] = "not trained yet" if manifest is None else "trained" if of_these else "trained on other tokens"
     return states
 

@@ -128,7 +128,8 @@ def _tokenize(recipe: Recipe) -> Stage:
         return tokenize(recipe.tokenize, recipe.seed, {**_tiers(inputs, made), "heldout": inputs["corpus"] / "heldout"}, inputs["tokenizer"], work)
 
     needs = ("corpus", "tokenizer", *made.values())
-    return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, budget=recipe.budget.get("tokenize"))
+    parts = {tier: (maker, "tokenizer") for tier, maker in {"standard": "corpus", "heldout": "corpus", **made}.items()}
+    return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, parts=parts, budget=recipe.budget.get("tokenize"))
 
 
 def _train(recipe: Recipe, crew: Crew | None) -> list[Stage]:
@@ -156,10 +157,11 @@ def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float,
     shared = {name: value for name, value in recipe.train.identity().items() if name != "phases"}
     settings = {"model": recipe.model.identity(), "train": shared, "phase": recipe.train.phases[phase].identity()}
     needs = ("tokenizer", "tokenize", *((previous,) if previous else ()))
+    tiers = {"tokenize": tuple(sorted({*recipe.train.phases[phase].mix, *recipe.train.validated(recipe.train.phases[phase])}))}
     budget = recipe.budget.get("train")
     seconds = None if budget is None else round(budget * share)
     external = partial(base_fingerprint, recipe) if previous is None else dict
-    return Stage(f"train {phase}", "train", f"6-train/{phase}", 1, settings, run, needs, phase=phase, external=external, budget=seconds)
+    return Stage(f"train {phase}", "train", f"6-train/{phase}", 1, settings, run, needs, tiers, phase=phase, external=external, budget=seconds)
 
 
 def _share(recipe: Recipe, arrow: str) -> int | None:

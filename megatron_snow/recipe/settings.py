@@ -59,14 +59,14 @@ class Recipe(Settings):
                 raise ValueError(f"train.phases: {phase!r} names a folder, so it may hold letters, digits, '.', '_' and '-' only")
             _check_tiers(f"train.phases.{phase}.blend", settings.blend, TIERS)
             _check_tiers(f"train.phases.{phase}.replay", settings.replay, TIERS)
+            _check_tiers(f"train.phases.{phase}.validation_tiers", settings.validation_tiers or (), everything)
         _check_tiers("train.validation.tiers", self.train.validation.tiers, everything)
         _check_tiers("tokenize.tiers", self.tokenize.tiers, everything)
         return self
 
     def used_tiers(self) -> set[str]:
         """The tiers that training reads or validates on: only these have to be made for it."""
-        phases = self.train.phases.values()
-        return {tier for phase in phases for tier in phase.mix} | set(self.train.validation.tiers)
+        return {tier for phase in self.train.phases.values() for tier in (*phase.mix, *self.train.validated(phase))}
 
 
 def _check_tiers(where: str, given: Iterable[str], known: tuple[str, ...]) -> None:

@@ -34,6 +34,10 @@ class Stage:
     settings: dict[str, Any]
     run: Callable[[Mapping[str, Path], Path], dict[str, Any]]
     inputs: tuple[str, ...] = ()
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Input -> the folders of it that are read, where that is not all of it: a change of the others redoes nothing here."""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Folder of this artefact -> the inputs that it alone is made of, where parts of it are read (``reads``)."""
     phase: str | None = None
     external: Callable[[], dict[str, str]] = field(default=dict)
     budget: int | None = None
@@ -64,7 +68,7 @@ class Road:
 
     def building(self, stage: Stage) -> Building:
         """The artefact a stage would make now. Raises SnowError where an input is missing."""
-        inputs = {name: self._fingerprint(name, stage) for name in stage.inputs} | self._externals(stage)
+        inputs = {read: found for name in stage.inputs for read, found in self._fingerprints(name, stage).items()} | self._externals(stage)
         return Building(self.folder(stage.name), stage.arrow, stage.version, stage.settings, self.seed, inputs)
 
     def _externals(self, stage: Stage) -> dict[str, str]:
@@ -73,11 +77,12 @@ class Road:
             self._external[stage.name] = stage.external()
         return self._external[stage.name]
 
-    def _fingerprint(self, name: str, stage: Stage) -> str:
+    def _fingerprints(self, name: str, stage: Stage) -> dict[str, str]:
+        """Of an input, or of each part of it that is read."""
         manifest = read_manifest(self.folder(name))
         if manifest is None:
             raise SnowError(f"{stage.name} needs {self.folder(name)}, which is not there; run `snow {self.stages[name].arrow}` first, or `snow run` for all")
-        return manifest.fingerprint
+        return {read: manifest.fingerprint_read(read) for read in ([f"{name}/{part}" for part in stage.reads[name]] if name in stage.reads else [name])}
 
     def status(self, name: str) -> Status:
         """Where a stage stands. A stage whose inputs are not done waits for them."""

@@ -70,6 +70,8 @@ class _Phase:
             open(os.devnull, "w") as nowhere,
             Progress(f"train {self.spec.phase}", remaining, "tokens", sys.stderr if self.place.leader else nowhere) as bar,
         ):
+            if step == 0 and starting_checkpoint(self.spec) is not None:
+                self._validate(0, records)
             while step < self.phase.steps and not stopping:
                 stopping = self._step(step, stop, records, bar)
                 step += 1

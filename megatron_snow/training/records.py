@@ -38,7 +38,7 @@ class Records:
         self._handles: dict[str, int] = {}
         if leader:
             for name in (METRICS, VALIDATION):
-                cut_back(work / name, step)
+                cut_back(work / name, step or -1)  # whoever starts over begins with a validation
                 self._handles[name] = os.open(work / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def __enter__(self) -> Records:

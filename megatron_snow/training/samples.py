@@ -46,4 +46,4 @@ def phase_samples(
 def validation_samples(train: TrainSettings, phase: PhaseSettings, tokens: Path, seed: int) -> dict[str, PhaseDataset]:
     """Tier -> the sequences it is validated on: the first of a pass over it, the same in every phase. Raises SnowError where a tier is missing."""
     cache = cache_folder(train.index_cache)
-    return {tier: PhaseDataset(tokens, {tier: 1.0}, phase.sequence, train.validation.samples, seed, cache=cache) for tier in train.validation.tiers}
+    return {tier: PhaseDataset(tokens, {tier: 1.0}, phase.sequence, train.validation.samples, seed, cache=cache) for tier in train.validated(phase)}

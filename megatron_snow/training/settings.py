@@ -79,6 +79,9 @@ class PhaseSettings(Settings):
     """How often a tier's documents may be repeated; a phase that would need more is refused."""
     mixture: MixtureSettings = MixtureSettings()
     """Shares of languages within tiers, limits of single tiers, and what happens where a tier runs out."""
+    validation_tiers: tuple[str, ...] | None = None
+    """What this phase is validated on instead of ``validation.tiers``. A phase that neither trains nor validates on a tier is not trained
+    again when that tier changes: the first one need not wait for the annotator's last word."""
     fim: FimSettings | None = None  # the paper says nothing of fill in the middle; StarCoder2's rule is ``fim: {}``
     """Fill in the middle; none by default."""
     warn_epochs: Annotated[Positive, RUNTIME] = 4.0  # paper, table 6: HumanEval+ rises up to 4 passes (21.3) and falls at 5 (20.1)
@@ -212,15 +215,18 @@ class OptimizerSettings(Settings):
 class ValidationSettings(Settings):
     """Loss by tier. ``heldout`` was never trained on; on a tier that was, it shows how far the model has fitted it."""
 
-    every: Period = Duration(amount=1000, unit="steps")  # ours: with each checkpoint; the last step is always validated
+    every: Period = Duration(amount=1000, unit="steps")  # ours: with each checkpoint
+    """The last step is always validated, and what a phase starts from where that is another's model."""
     samples: Count = 512  # ours: one batch of the paper's
     """Sequences per tier, the same ones each time."""
     tiers: tuple[str, ...] = ("heldout", "standard", "high_quality", "synthetic")
+    """A phase's ``validation_tiers`` go before."""
 
 
 PHASES = {
     "general": PhaseSettings(
         blend={"standard": 1.0}, tokens=500_000_000_000, max_epochs=1.25,  # paper, section 3.1: 500B of 400B unique
+        validation_tiers=("heldout", "standard"),  # ours: whoever changes the annotator keeps 500B tokens of training
         learning_rate=LearningRate(end=5.3e-5, warmup=Duration(amount=600, unit="steps"), decay="cosine"),  # paper, section 3.1
     ),
     "continued": PhaseSettings(blend={"high_quality": 1.0}, tokens=50_000_000_000),  # paper, section 3.2: 4 x 12.5B
@@ -259,6 +265,10 @@ class TrainSettings(Settings):
     watch: Annotated[WatchSettings, RUNTIME] = WatchSettings()
     timeout: Annotated[Seconds, RUNTIME] = 1800  # ours: longer than any save or first compile, short of a lost night
     """How long a rank may be silent, or all may stand still, before the run ends and names the rank."""
+
+    def validated(self, phase: PhaseSettings) -> tuple[str, ...]:
+        """The tiers that a phase is validated on."""
+        return self.validation.tiers if phase.validation_tiers is None else phase.validation_tiers
 
     @model_validator(mode="after")
     def _some_phase(self) -> TrainSettings:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from megatron_snow.artifacts.publish import Building
+from megatron_snow.recipe.artefacts import training_states
 from megatron_snow.recipe.load import load_recipe
 from megatron_snow.recipe.road import build_road
 from megatron_snow.recipe.stage import Road, Status
@@ -33,6 +34,9 @@ def stand_in(road: Road) -> None:
     for stage in road.stages.values():
         building = road.building(stage).open()
         (building.work / "content").write_text(stage.name)
+        for part in stage.parts:
+            (building.work / part).mkdir()
+            (building.work / part / "content").write_text(part)
         building.publish()
 
 
@@ -49,7 +53,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree["corpus"] |= {"sources": [{"kind": "folder", "name": "rows", "path": str(folder / "rows")}], "take_down": str(folder / "down.txt")}
     tree["annotate"]["positives"] = [{"kind": "jsonl", "path": str(folder / "good.jsonl"), "count": 5}]
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(tree))
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))  # phases have an order
     return path
 
 
@@ -97,6 +101,7 @@ CHANGES: list[tuple[str, tuple[str, ...]]] = [
     ("train.phases.continued.tokens=6K", ("train continued",)),
     ("train.phases.enhanced.blend={high_quality: 1}", ("train enhanced",)),
     ("train.phases.enhanced.micro_batch=2", ()),
+    ("train.phases.continued.validation_tiers=[heldout]", ("train continued",)),
     ("layout.tensor=2", ()),
     ("layout.data=2", ()),
     ("evaluate.max_new_tokens=9", EVALUATE),
@@ -187,6 +192,26 @@ def test_files_outside_the_road(recipe: Path, out: Path, name: str, spoil: Any, 
             path.write_bytes(before[0])
             os.utime(path, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
     assert stale(statuses(recipe, out)) == {}
+
+
+def test_a_phase_stands_on_the_tiers_it_reads_only(recipe: Path, tmp_path: Path) -> None:
+    """Another annotator, other files in the high-quality tier: a first phase that is neither trained nor validated on it is not trained again."""
+    on_standard = "train.phases.general.validation_tiers=[heldout, standard]"
+    road = build_road(load_recipe(recipe, [on_standard]), tmp_path)
+    stand_in(road)
+    road = build_road(load_recipe(recipe, [on_standard, "annotate.negatives=41"]), tmp_path)
+    for name, changed in (("annotate", "content"), ("synthesize", "content"), ("tokenize", "high_quality/content")):
+        building = road.building(road.stages[name]).open()
+        for part in ("content", *(f"{part}/content" for part in road.stages[name].parts)):
+            (building.work / part).parent.mkdir(exist_ok=True)
+            (building.work / part).write_text("other" if part == changed else part.partition("/")[0])
+        building.publish()
+    found = road.statuses()
+    assert found["tokenize"].state == found["train general"].state == found["convert general"].state == "done"
+    assert (found["train continued"].state, found["train continued"].why) == ("stale", "changed: input tokenize/high_quality")
+    assert training_states(load_recipe(recipe, [on_standard]), road) == {
+        "general": "trained", "continued": "trained on other tokens", "enhanced": "trained on other tokens",
+    }  # fmt: skip
 
 
 def test_a_source_that_went_away_is_told_by_the_plan(recipe: Path, out: Path) -> None:

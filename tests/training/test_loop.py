@@ -104,6 +104,8 @@ def test_what_a_phase_hands_on(tokens: Path, tmp_path: Path) -> None:
         train = small.train(small.phase(2, blend={"high_quality": 1}, hand_off=hand_off), checkpoint=every_step)
         ranks.run(small.train_rank, 1, small.spec(tokens, second, train=train, previous=first))
         assert read_rows(second / METRICS)[0]["loss"] < read_rows(first / METRICS)[0]["loss"]
+        start, *_ = read_rows(second / VALIDATION)  # the model that the first phase validated last
+        assert start == read_rows(first / VALIDATION)[-1] | {"step": 0, "tokens": 0}
         common = torch.load(checkpoints(second)[-1] / "common.pt", weights_only=True)
         counts[hand_off] = {group["step"] for group in common["optimizer"]["optimizer"]["param_groups"]}
         after = dict(read_weights(checkpoints(second)[0]))

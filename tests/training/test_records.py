@@ -5,6 +5,14 @@ from pathlib import Path
 from megatron_snow.training.records import METRICS, VALIDATION, Records, read_rows
 
 
+def test_a_phase_from_its_start_has_no_rows(tmp_path):
+    with Records(tmp_path, 0, True) as records:
+        records.add(VALIDATION, {"step": 0, "tier": "heldout"})
+    with Records(tmp_path, 0, True) as records:  # killed before its first checkpoint: it validates again
+        records.add(VALIDATION, {"step": 0, "tier": "heldout"})
+    assert read_rows(tmp_path / VALIDATION) == [{"step": 0, "tier": "heldout"}]
+
+
 def test_rows_after_the_checkpoint_are_cut_and_a_torn_line_with_them(tmp_path: Path) -> None:
     with Records(tmp_path, 0, leader=True) as records:
         for step in range(1, 6):

@@ -84,7 +84,9 @@ def test_added_rows_take_no_more_of_the_probability_than_their_number(bases: dic
     expected = hugging_face_loss(model, first_batch(tokens))
     assert 0 < first["loss"] - expected < math.log(256 / 200)
     rows = [validation_samples(TRAIN, small.phase(), tokens, 7)["heldout"][index] for index in range(8)]
-    assert read_rows(tmp_path / VALIDATION)[-1]["loss"] < hugging_face_loss(model, rows)  # and the training helps
+    start, end = read_rows(tmp_path / VALIDATION)
+    assert (start["step"], start["tokens"], start["tier"]) == (0, 0, "heldout") and 0 < start["loss"] - hugging_face_loss(model, rows) < math.log(256 / 200)
+    assert end["step"] == TRAIN.phases["general"].steps and end["loss"] < hugging_face_loss(model, rows)  # and the training helps
 
 
 def test_bf16_training_from_an_fp32_model(bases: dict[str, tuple[Path, Path]], tokens: Path, tmp_path: Path) -> None:

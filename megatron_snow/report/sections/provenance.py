@@ -44,8 +44,14 @@ def alerts(road: RoadView) -> list[Alert]:
               f"fingerprint read {had[:_DIGITS]}, fingerprint now {has[:_DIGITS]}")
         for name, one in road.artefacts.items()
         for other, had in one.manifest.inputs.items()
-        if other in road.artefacts and had != (has := road.artefacts[other].manifest.fingerprint)
+        if (has := _now(other, road)) not in (None, had)
     ]  # fmt: skip
+
+
+def _now(read: str, road: RoadView) -> str | None:
+    """The fingerprint of an input, or of a part of one, as it is shown here; None where it lies outside the road."""
+    one = road.artefacts.get(read.partition("/")[0])
+    return one.manifest.fingerprint_read(read) if one else None
 
 
 def _recipe(recipe: dict[str, Any]) -> Markup:
@@ -95,8 +101,7 @@ def _inputs(one: Artefact, road: RoadView) -> Child:
     """Names of the inputs; what lies outside the road, or is not as it was read, with the fingerprint that was read."""
 
     def name(other: str, fingerprint: str) -> Child:
-        now = road.artefacts[other].manifest.fingerprint if other in road.artefacts else None
-        return other if fingerprint == now else join(other, " ", tag("code", fingerprint[:_DIGITS]))
+        return other if fingerprint == _now(other, road) else join(other, " ", tag("code", fingerprint[:_DIGITS]))
 
     named = [name(other, fingerprint) for other, fingerprint in one.manifest.inputs.items()]
     return [child for index, one_name in enumerate(named) for child in ((", ", one_name) if index else (one_name,))] or DASH
