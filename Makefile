@@ -4,6 +4,7 @@
 # make gpu          what needs a CUDA device: tests marked gpu and the GPU benches (WHEELS=FOLDER where there is no network)
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev,tools,fast
 BIN := $(VENV)/bin
 # CPU ranks: idle OpenMP threads must not spin on cores that other ranks need.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -19,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*)
 	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 12) else f'megatron_snow needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch setuptools wheel pybind11
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,tools,fast]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	touch $@
 
 quickstart: install

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
-import time
-
-_POLL = 0.1  # seconds; ours: a new run takes longer than that to start
 
 
 def end_with_parent() -> None:
-    """From now on this process ends within a tenth of a second of its parent: a worker of a killed run must not finish its task.
+    """From now on this process ends at once when the process that started it does: a worker of a killed run must not finish its task.
 
-    A worker of a fork server is the server's child, and that ends when the process that started it does.
+    For processes of ``multiprocessing`` under any start method. (A fork server is no help: each worker holds the pipe by whose end it
+    would notice, so that server and workers would keep each other alive.) Raises RuntimeError in a process of another making.
     """
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("end_with_parent is for worker processes of multiprocessing, this is none")
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="ends with its parent").start()

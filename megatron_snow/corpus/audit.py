@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.orphans import end_with_parent
 from megatron_snow.artifacts.progress import Progress
 from megatron_snow.corpus.decontamination import Detector
 from megatron_snow.corpus.folder import COLUMNS, SUFFIXES, Broken, raw_rows, row_groups
@@ -66,7 +67,8 @@ def audit(target: Path, detector: Detector, tokenizer: Path | None = None, worke
     one = partial(_audit_part, detector=detector, tokenizer=tokenizer, root=target if target.is_dir() else target.parent)
     with Progress("auditing", total=len(todo), unit="parts") as bar:
         if workers > 1 and len(todo) > 1:
-            with ProcessPoolExecutor(min(workers, len(todo)), mp_context=multiprocessing.get_context("forkserver")) as pool:
+            context = multiprocessing.get_context("forkserver")
+            with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=end_with_parent) as pool:
                 futures = {pool.submit(one, part): number for number, part in enumerate(todo)}
                 for future in as_completed(futures):
                     results[futures[future]] = future.result()

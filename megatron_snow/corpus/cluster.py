@@ -141,7 +141,7 @@ def run_on_ray(steps: Sequence[PipelineStep], tasks: int, logs: Path, settings: 
     if started:
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     try:
-        _refuse_too_large(ray.nodes(), settings)
+        _refuse_too_large(ray.nodes(), settings, setting)
         executor = _Ray(
             list(steps), tasks=tasks, workers=settings.jobs or -1, logging_dir=str(logs.resolve()), cpus_per_task=settings.cpus,
             mem_per_cpu_gb=settings.memory / _GIB,
@@ -157,7 +157,7 @@ def run_on_ray(steps: Sequence[PipelineStep], tasks: int, logs: Path, settings: 
             ray.shutdown()
 
 
-def _refuse_too_large(nodes: Sequence[dict[str, Any]], settings: RayExecutor) -> None:
+def _refuse_too_large(nodes: Sequence[dict[str, Any]], settings: RayExecutor, setting: str) -> None:
     """Ray would wait for ever for a node that can hold a task."""
     have = [node["Resources"] for node in nodes if node["Alive"]]
     memory = settings.memory * settings.cpus
@@ -165,5 +165,5 @@ def _refuse_too_large(nodes: Sequence[dict[str, Any]], settings: RayExecutor) ->
         largest: dict[str, float] = max(have, key=lambda node: node.get("memory", 0), default={})
         raise SnowError(
             f"no node of the Ray cluster has {settings.cpus} CPUs and {format_bytes(memory)} for a task; the largest has {largest.get('CPU', 0):.0f} and "
-            f"{format_bytes(int(largest.get('memory', 0)))}: lower corpus.executor.cpus or .memory"
+            f"{format_bytes(int(largest.get('memory', 0)))}: lower {setting}.cpus or .memory"
         )

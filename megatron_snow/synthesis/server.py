@@ -2,17 +2,14 @@
 
     with local_server(settings) as (url, model): ...
 
-The child is this module (``python -m megatron_snow.synthesis.server``). It prints its address when it is ready, and ends when its
-standard input does: at the end of the ``with``, and as well when this process is killed. Started by hand with ``--host`` it serves until
-it is ended: a small stand-in for vLLM where a batch script is to be tried.
+The child is ``llama_server``, which prints its address when it is ready, and ends when its standard input does: at the end of
+the ``with``, and as well when this process is killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +24,9 @@ from megatron_snow.artifacts.progress import say
 from megatron_snow.synthesis.settings import LocalServerSettings
 
 _MOST_THREADS = 4  # ours: what a model of 135M parameters can use
-_READY = b"ready "
+READY = b"ready "
+"""What the child's first line begins with; its address follows."""
+_CHILD = "megatron_snow.synthesis.llama_server"
 
 
 def gguf_file(reference: str) -> Path:
@@ -53,7 +52,7 @@ def local_server(settings: LocalServerSettings) -> Iterator[tuple[str, str]]:
     path = gguf_file(settings.model)
     name = model_name(settings)
     threads = settings.threads or min(_MOST_THREADS, os.cpu_count() or 1)
-    command = [sys.executable, "-m", __spec__.name, str(path), "--name", name, "--threads", str(threads)]
+    command = [sys.executable, "-m", _CHILD, str(path), "--name", name, "--threads", str(threads)]
     command += ["--slots", str(settings.slots), "--context", str(settings.context)]
     # llama.cpp's threads wait for each other by spinning: without a bound all progress stops on cores that do something else as well, without
     # any spinning an idle machine is a third slower. 2,000 rounds cost little on either (ours, LOG.md 2026-11-23).
@@ -73,8 +72,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], timeout: float, log: IO[
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         line = process.stdout.readline() if selector.select(timeout) else b""
-    if line.startswith(_READY):
-        return line.removeprefix(_READY).decode().strip() + "/v1"
+    if line.startswith(READY):
+        return line.removeprefix(READY).decode().strip() + "/v1"
     why = f"gave no sign in {timeout:g} seconds" if process.poll() is None and not line else "ended"
     log.seek(0)
     last = (log.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
@@ -91,39 +90,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _serve(arguments: argparse.Namespace) -> None:
-    """In the child: serve until standard input ends, or where a host is given until the process is ended."""
-    import xllamacpp
-
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(gguf_file(arguments.model))
-    parameters.model_alias = {arguments.name}
-    parameters.hostnames, parameters.port = [arguments.host or "127.0.0.1"], arguments.port
-    parameters.n_parallel, parameters.n_ctx = arguments.slots, arguments.slots * arguments.context
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = arguments.threads
-    parameters.n_gpu_layers, parameters.cache_ram_mib, parameters.ui, parameters.verbosity = 0, 0, False, 1
-    server = xllamacpp.Server(parameters)
-    sys.stdout.buffer.write(_READY + server.listening_address.encode() + b"\n")
-    sys.stdout.buffer.flush()
-    if arguments.host:
-        signal.pause()  # SIGTERM ends the process as it ends any
-    sys.stdin.buffer.read()
-    os._exit(0)  # the server's own shutdown waits for answers that nobody will read
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Serve a GGUF model in the OpenAI format")
-    parser.add_argument("model", help="fixture:SmolLM2-135M-Instruct, a GGUF file, or a folder with one")
-    parser.add_argument("--name", required=True, help="what requests call the model")
-    parser.add_argument("--host", default="", help="address to listen at, such as 0.0.0.0 (default: 127.0.0.1, until standard input ends)")
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--slots", type=int, default=1, help="requests answered at one time")
-    parser.add_argument("--context", type=int, default=2048, help="tokens of prompt and answer together")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    _serve(_arguments())

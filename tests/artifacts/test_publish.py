@@ -4,8 +4,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
+import psutil
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
@@ -148,33 +148,36 @@ def test_the_lock_of_a_killed_run_does_not_live_on_in_its_children(tmp_path):
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_worker_ends_with_its_parent(tmp_path):
-    script = """
-    import os, signal, sys, time
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_whoever_started_them(tmp_path, method, number):
+    """Two workers of a pool in the middle of long tasks; a fork server, which is their parent to the kernel, ends too."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(f"""
+    import multiprocessing, time
+    from concurrent.futures import ProcessPoolExecutor
     from megatron_snow.artifacts.orphans import end_with_parent
-    child = os.fork()
-    if child:
-        sys.stdin.read(1)  # the child says by closing that it watches
-        print(child, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-    end_with_parent()
-    time.sleep(60)
-    """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
-        time.sleep(0.5)
-        run.stdin.write("x")
-        run.stdin.flush()
-        child = int(run.stdout.readline())
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            try:
-                os.kill(child, 0)
-            except ProcessLookupError:
-                break
-            time.sleep(0.05)
-        else:
-            os.kill(child, signal.SIGKILL)
-            raise AssertionError("the worker lives on")
+
+    if __name__ == "__main__":
+        context = multiprocessing.get_context("{method}")
+        with ProcessPoolExecutor(2, mp_context=context, initializer=end_with_parent) as pool:
+            pool.submit(print, "at work", flush=True).result()
+            for _ in range(2):
+                pool.submit(time.sleep, 60)
+            time.sleep(60)
+    """)
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout.readline() == "at work\n"
+        started = psutil.Process(run.pid).children(recursive=True)
+        assert len(started) >= 2
+        run.send_signal(number)
+        run.wait()
+        _, alive = psutil.wait_procs(started, timeout=10)
+        for process in alive:
+            process.kill()
+        assert not alive
 
 
 def test_unwritable_output_folder_is_a_clear_error(tmp_path):

@@ -15,7 +15,9 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import ROOT, log, path
 from tests.synthesis.test_server import COPY
 
-SERVE = f'exec {sys.executable} -m megatron_snow.synthesis.server fixture:SmolLM2-135M-Instruct --name "$MODEL" --host 0.0.0.0 --port "$PORT" --context 512'
+SERVE = (
+    f'exec {sys.executable} -m megatron_snow.synthesis.llama_server fixture:SmolLM2-135M-Instruct --name "$MODEL" --host 0.0.0.0 --port "$PORT" --context 512'
+)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def submit(cluster: Cluster, work: Path, serve: str) -> str:
 
 
 def servers(cluster: Cluster) -> str:
-    return cluster.run("bash", "-c", "ps axo args | grep '[m]egatron_snow.synthesis.server' || true").stdout
+    return cluster.run("bash", "-c", "ps axo args | grep '[m]egatron_snow.synthesis.llama_server' || true").stdout
 
 
 @pytest.mark.soak

@@ -33,7 +33,7 @@ def servers_of(parent: int) -> list[int]:
         if entry.name.isdigit():
             try:
                 state = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                served = b"megatron_snow.synthesis.server" in (entry / "cmdline").read_bytes()
+                served = b"megatron_snow.synthesis.llama_server" in (entry / "cmdline").read_bytes()
             except OSError:
                 continue
             if served and state[0] != "Z" and int(state[1]) == parent:

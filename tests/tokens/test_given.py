@@ -23,6 +23,7 @@ from megatron_snow.tokens.ranks import SPECIAL
 from megatron_snow.tokens.sentences import SplitterSpec
 
 ODD = ["", " ", "</s> <unk>x<SPECIAL_9>", "é中🙂 \u2028\x00", "1234.5e-6 don't", "a  b\r\n\tc", "[CLS] Unbelievable! [MASK]", "\n" * 20]
+TOOLS = "an extra: pip install 'megatron_snow[tools]'"
 PROSE = (
     "Dr. Smith paid $3.50 to the U.S. office.  He left at 5 p.m. on Jan. 3rd!\n\nDid Mr. Jones (of Acme Inc.) see him? "
     'She said: "No." Then... silence.\r\n  A new line. e.g. this one\n1. First item. 2. Second item.   \n'
@@ -58,7 +59,7 @@ def ranks(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("pattern", ["v1", "v2", None])
 @pytest.mark.parametrize("size", [600, 700])
 def test_tiktoken(ranks: Path, texts: list[str], pattern: str | None, size: int) -> None:
-    pytest.importorskip("tiktoken")
+    pytest.importorskip("tiktoken", reason=TOOLS)
     from megatron.core.tokenizers.text.libraries.tiktoken_tokenizer import TikTokenTokenizer
 
     extra: dict[str, Any] = {"pattern": pattern} if pattern else {}
@@ -71,7 +72,7 @@ def test_tiktoken(ranks: Path, texts: list[str], pattern: str | None, size: int)
 
 
 def test_tiktoken_s_own_special_tokens(ranks: Path, texts: list[str]) -> None:
-    pytest.importorskip("tiktoken")
+    pytest.importorskip("tiktoken", reason=TOOLS)
     from megatron.core.tokenizers.text.libraries.tiktoken_tokenizer import TikTokenTokenizer
 
     named = ["<mine>", *SPECIAL]
@@ -148,7 +149,7 @@ def test_special_tokens_can_be_added(tokenizer: Path) -> None:
 @pytest.fixture(scope="module")
 def nltk_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pinned models written out as nltk's downloader leaves them."""
-    pytest.importorskip("nltk")
+    pytest.importorskip("nltk", reason=TOOLS)
     from megatron_snow.tokens.sentences import load_model
 
     folder = tmp_path_factory.mktemp("nltk")
