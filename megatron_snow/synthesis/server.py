@@ -71,10 +71,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], timeout: float, log: IO[
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        line = process.stdout.readline() if selector.select(timeout) else b""
+        spoke = bool(selector.select(timeout))
+    line = process.stdout.readline() if spoke else b""
     if line.startswith(READY):
         return line.removeprefix(READY).decode().strip() + "/v1"
-    why = f"gave no sign in {timeout:g} seconds" if process.poll() is None and not line else "ended"
+    why = "ended" if spoke else f"gave no sign in {timeout:g} seconds"
     log.seek(0)
     last = (log.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
     raise SnowError(f"the local server with {path} {why} ({last}); check that the file is a GGUF model, or raise synthesize.local.start_timeout")
