@@ -1,7 +1,7 @@
 """A tier on disk: zstd-compressed JSON lines, one source file a row, in shards ``00000.jsonl.zst``, ``00001.jsonl.zst``, ...
 
 Row order is part of the artefact: the standard tier is sorted by (language, repository) with the files of a
-repository in seeded random order, so that a training document (one (language, repository) group, paper section 3.1)
+repository in seeded random order, so that a training document (one (language, repository) group, paper section 2.2)
 is a run of consecutive rows.
 """
 

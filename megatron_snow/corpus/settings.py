@@ -19,7 +19,7 @@ from megatron_snow.benchmarks.wordings import Wording
 from megatron_snow.corpus.executors import Executor, LocalExecutor
 from megatron_snow.corpus.sought import SoughtBenchmark
 
-PAPER_LANGUAGES = (  # arXiv 2409.02326, section 3.1, in its order; "Shell" is linguist's name for its Bash
+PAPER_LANGUAGES = (  # arXiv 2409.02326, section 2.1, in its order; "Shell" is linguist's name for its Bash
     "Python", "Java", "C++", "C", "JavaScript", "PHP", "C#", "Go", "TypeScript",
     "SQL", "Ruby", "Rust", "Jupyter Notebook", "Scala", "Kotlin", "Shell", "Dart", "Swift",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Prompts, stop strings, and the program that tests a completion: as the public harness of each benchmark has them.
 
-Trailing newlines are stripped from HumanEval's and EvoEval's prompts (paper, section 4.1), MBPP's and BigCodeBench's are given as they are.
+Trailing newlines are stripped from HumanEval's and EvoEval's prompts (paper, note to table 2: of most models), MBPP's and BigCodeBench's are given as they are.
 A model that follows instructions is asked in evalplus' and BigCodeBench's words, without the beginning of an answer (what a server takes).
 Stop strings: Codex's (arXiv 2107.03374) for HumanEval, evalplus 0.3.1's for HumanEval+, MBPP(+) and BigCodeBench-Complete, EvoEval 0.1.0's for EvoEval.
 """

@@ -2,7 +2,7 @@
 
     labelled files -> sections -> frozen encoder -> linear head -> scores of the tier -> selection per language -> high-quality tier
 
-A file's score is the mean of the head's output over its TOP, MIDDLE and BOTTOM sections (paper section 3.2). Training the head on
+A file's score is the mean of the head's output over its TOP, MIDDLE and BOTTOM sections (paper section 2.3). Training the head on
 frozen embeddings costs one pass of the encoder over the labelled files and seconds after that; fine-tuning the encoder (``fine_tune``)
 costs some three passes an epoch. Nearly all the time goes into the encoder, so everything it has done is kept.
 """

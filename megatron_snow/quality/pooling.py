@@ -25,7 +25,7 @@ def choose_pooling(wanted: Literal["auto", "cls", "mean"], name: str, folder: st
         return wanted
     path = Path(folder) / _FILE if Path(folder).is_dir() else _from_hub(folder)
     if path is None or not path.is_file():
-        return "cls"  # paper section 3.2: arctic-embed's
+        return "cls"  # arctic-embed's, the paper's encoder (section 2.3)
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
         on = [key for key, value in stated.items() if key.startswith("pooling_mode_") and value is True]

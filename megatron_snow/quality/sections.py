@@ -1,4 +1,4 @@
-"""A file's sections: at most TOP, MIDDLE and BOTTOM, in encoder tokens (paper section 3.2: a file's score is the mean over them).
+"""A file's sections: at most TOP, MIDDLE and BOTTOM, in encoder tokens (paper section 2.3: a file's score is the mean over them).
 
 Every section of a file longer than one section is exactly full, so that nearly nothing of a batch is padding; the three overlap
 where the file is shorter than three. A file of up to two sections has TOP and BOTTOM only, one of up to one section is itself.

@@ -1,4 +1,4 @@
-"""Settings of the annotate arrow. The defaults are the paper's chosen annotator, Ann-HQIns (arXiv 2409.02326, section 3.2)."""
+"""Settings of the annotate arrow. The defaults are the paper's chosen annotator, Ann-HQIns (arXiv 2409.02326, section 2.3)."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class AnnotateSettings(Settings):
     preset: Literal["ann_edu", "ann_ins", "ann_hq", "ann_hqins"] | None = None
     """One of the paper's four annotators: sets ``labels``, or ``positives`` and ``negatives``, where they are not given (see ``PRESETS``)."""
     encoder: str = "Snowflake/snowflake-arctic-embed-m"
-    """Any BERT-style hub name or folder with safetensors and a fast tokenizer, or ``fixture:all-MiniLM-L6-v2``: paper section 3.2."""
+    """Any BERT-style hub name or folder with safetensors and a fast tokenizer, or ``fixture:all-MiniLM-L6-v2``: paper section 2.3."""
     pooling: Literal["auto", "cls", "mean"] = "auto"
     """How the encoder's outputs become one vector. ``auto``: as its ``1_Pooling/config.json`` says, where sentence-transformers keeps that
     (arctic-embed: cls; all-MiniLM, all-mpnet: mean); ``cls`` where it has none."""
@@ -213,9 +213,9 @@ class AnnotateSettings(Settings):
     """Where the tier is scored: ``{kind: slurm, partition: gpu, options: {gres: "gpu:1"}}`` scores each shard in a job, as ``corpus.executor`` does.
     The process that sends the jobs embeds the labelled files, so it needs a device of the jobs' kind: vectors of another kind have other bits."""
     positives: tuple[PositiveSource, ...] = ANN_HQINS
-    """Sources of files labelled good: paper section 3.2, 220k code files and 80k instruction examples."""
+    """Sources of files labelled good: paper section 2.3, 220k code files and 80k instruction examples."""
     negatives: int = Field(default=300_000, ge=1)
-    """Random files of the standard tier: paper section 3.2 ("300", which must mean 300k)."""
+    """Random files of the standard tier: paper section 2.3 ("300", which must mean 300k)."""
     labels: LabelRows | None = None
     """Files with a number each. Where given the head is a linear regression on them (Ann-Edu), and ``positives`` and ``negatives`` are not drawn."""
     hard_negatives: HardNegativeSettings | None = None
@@ -225,7 +225,7 @@ class AnnotateSettings(Settings):
     head: HeadSettings = HeadSettings()
     """Training of the linear head."""
     tokens: Tokens = 12_500_000_000
-    """Budget of the high-quality tier, in the recipe's tokenizer: paper section 3.2, 12.5B, seen four times in training."""
+    """Budget of the high-quality tier, in the recipe's tokenizer: paper section 2.3, 12.5B, seen four times in training."""
     repetition: RepetitionSettings | None = None
     """The budget as a horizon and a number of passes, instead of ``tokens``."""
     floors: dict[str, float] = Field(default_factory=dict)

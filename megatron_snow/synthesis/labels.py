@@ -1,4 +1,4 @@
-"""``snow label``: ask a served LLM how much a learner gets out of files, on a scale of 0 to 5: the labels of the paper's Ann-Edu (section 3.2).
+"""``snow label``: ask a served LLM how much a learner gets out of files, on a scale of 0 to 5: the labels of the paper's Ann-Edu (section 3.4).
 
 Random files of the standard tier, one question each, by the synthesize settings' servers and patience. Answers go into a journal
 first, so that a run that is killed or asked for more files asks only what is missing. The result is a jsonl file that
@@ -30,7 +30,7 @@ from megatron_snow.synthesis.server import local_server, model_name
 from megatron_snow.synthesis.settings import EndpointSettings, SynthesizeSettings
 from megatron_snow.synthesis.wire import Request, Sampling
 
-SCALE = (0, 5)  # paper, section 3.2 (its table says 1 to 5 once)
+SCALE = (0, 5)  # paper, table 4 (section 3.4 says 1 to 5 once)
 _SHOWN = 6_000  # characters of a file that are shown (ours: some 2,000 tokens, the beginning and the end of a longer file)
 _ANSWER = 256  # tokens of an answer (ours: two sentences and the number)
 _NUMBER = re.compile(r"score\W{0,6}([0-5](?:\.\d+)?)(?!\d)", re.IGNORECASE)

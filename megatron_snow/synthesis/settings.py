@@ -117,7 +117,7 @@ class SynthesizeSettings(Settings):
     """OpenAI-compatible servers, all with the same model: URLs, or with limits ``{url: ..., concurrency: ...}``. Not used where ``local`` is set."""
     local: LocalServerSettings | None = None
     """Start a server on this machine and stop it afterwards; ``local: NAME`` is short for its ``model``."""
-    model: str = "meta-llama/Llama-3.1-70B-Instruct"  # paper, section 3.3
+    model: str = "meta-llama/Llama-3.1-70B-Instruct"  # paper, section 2.4
     """The model's name at the endpoints."""
     api_key_env: Annotated[str | None, RUNTIME] = None
     """Name of the environment variable that holds the key, where the servers want one. A key is never written anywhere."""
@@ -137,7 +137,7 @@ class SynthesizeSettings(Settings):
     """Most lines of a seed."""
     seed_characters: int = Field(default=2000, ge=40)  # ours: 15 long lines; keeps a minified line out of the prompt
     """Most characters of a seed."""
-    python_share: float = Field(default=0.5, ge=0, le=1)  # paper, section 3.3: Python about 50 %, the others keep their proportions
+    python_share: float = Field(default=0.5, ge=0, le=1)  # paper, section 2.4: Python about 50 %, the others keep their proportions
     """Share of requests seeded by Python."""
 
     tokens: Tokens | None = 2_000_000_000  # paper, table 1: about 2B unique synthetic tokens

@@ -1,6 +1,6 @@
 """Files to training documents: which files stand in one document, and which text is written for them.
 
-The standard tier is sorted by language, then repository, so the paper's documents (section 3.1) are runs of rows and
+The standard tier is sorted by language, then repository, so the paper's documents (section 2.2) are runs of rows and
 nothing is held but one document. Grouping by repository alone has to gather a repository's languages first
 (``gather_repositories``: a pass that spreads rows over files by the hash of their repository, then sorts each).
 """

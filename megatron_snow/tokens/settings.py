@@ -46,7 +46,7 @@ class TokenizerSettings(Settings):
 class TierFormat(Settings):
     """How the files of a tier become training documents."""
 
-    grouping: Grouping = "language_repository"  # paper, section 3.1 and table 3: language first, then repository
+    grouping: Grouping = "language_repository"  # paper, section 2.2 and table 3: language first, then repository
     """``language_repository``: the files of one language in one repository are a document; ``repository``: all files of
     a repository, whatever their language; ``file``: each file by itself."""
     repository_metadata: float = Field(default=0.5, ge=0, le=1)  # StarCoder2 (arXiv 2402.19173), section 5.1; the paper does not say

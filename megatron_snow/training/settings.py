@@ -33,12 +33,12 @@ class LearningRate(Settings):
     With a peak above the rate that the phase before ended with, the warm-up is the paper's re-warm-up.
     """
 
-    start: NotNegative = 0.0  # paper, section 3: phase 2's re-warm-up begins at 0
+    start: NotNegative = 0.0  # paper, section 2.3: phase 2's re-warm-up begins at 0
     """What the warm-up begins at; not reached itself: the first of n warm-up steps is 1/n of the way up."""
-    peak: Positive = 5.3e-4  # paper, section 3: all phases
-    end: NotNegative = 0.0  # paper, section 3: phases 2 and 3
-    warmup: Duration = Duration(amount=1000, unit="steps")  # paper, section 3: phase 2's re-warm-up
-    decay: Literal["cosine", "linear", "constant", "wsd"] = "linear"  # paper, section 3: phase 2
+    peak: Positive = 5.3e-4  # paper, sections 2.2 and 2.3: phases 1 and 2; not stated for 3
+    end: NotNegative = 0.0  # paper, section 2.3: phase 2; not stated for 3
+    warmup: Duration = Duration(amount=1000, unit="steps")  # paper, section 2.3: phase 2's re-warm-up
+    decay: Literal["cosine", "linear", "constant", "wsd"] = "linear"  # paper, section 2.3: phase 2
     """``wsd`` holds the peak until ``cooldown`` before the end, then goes linearly; ``constant`` ignores ``end``."""
     cooldown: Period | None = None
     """Length of wsd's final descent; only for ``decay: wsd``."""
@@ -63,7 +63,7 @@ class PhaseSettings(Settings):
     ``blend: {synthetic: 1}`` with ``replay: {high_quality: 0.84}`` is 16 % synthetic."""
     tokens: Tokens
     """Token horizon; rounded up to whole steps."""
-    batch: Count = 512  # paper, section 3: phase 1; not stated for the others
+    batch: Count = 512  # paper, section 2.2: phase 1; not stated for the others
     """Sequences a step, over all replicas."""
     batch_ramp: ramp.BatchRamp | None = None  # paper: none stated
     """A batch that is smaller at first. Changes how many samples a step takes, never their order; the learning rate then goes by tokens."""
@@ -225,13 +225,13 @@ class ValidationSettings(Settings):
 
 PHASES = {
     "general": PhaseSettings(
-        blend={"standard": 1.0}, tokens=500_000_000_000, max_epochs=1.25,  # paper, section 3.1: 500B of 400B unique
+        blend={"standard": 1.0}, tokens=500_000_000_000, max_epochs=1.25,  # paper, section 2.2: 500B of 400B unique
         validation_tiers=("heldout", "standard"),  # ours: whoever changes the annotator keeps 500B tokens of training
-        learning_rate=LearningRate(end=5.3e-5, warmup=Duration(amount=600, unit="steps"), decay="cosine"),  # paper, section 3.1
+        learning_rate=LearningRate(end=5.3e-5, warmup=Duration(amount=600, unit="steps"), decay="cosine"),  # paper, section 2.2
     ),
-    "continued": PhaseSettings(blend={"high_quality": 1.0}, tokens=50_000_000_000),  # paper, section 3.2: 4 x 12.5B
+    "continued": PhaseSettings(blend={"high_quality": 1.0}, tokens=50_000_000_000),  # paper, section 2.3: 4 x 12.5B
     "enhanced": PhaseSettings(
-        blend={"synthetic": 1.0}, tokens=5_000_000_000, max_epochs=2.5,  # paper, section 3.3: about 2B unique
+        blend={"synthetic": 1.0}, tokens=5_000_000_000, max_epochs=2.5,  # paper, section 1 and figure 1: about 2B unique
         learning_rate=LearningRate(warmup=Duration(amount=100, unit="steps")),  # ours: phase 2's share of its steps (1000 of 11,921)
     ),
 }  # fmt: skip
