@@ -1,6 +1,6 @@
-"""Sets of problems that nothing here runs, whose wording must not be in a corpus either: APPS, GSM8K, DS-1000 (paper.md rule 8).
+"""Sets of problems that nothing here runs, whose wording must not be in a corpus either: APPS, GSM8K, DS-1000.
 
-StarCoder2 (arXiv 2402.19173, section 3.1) drops files with the docstrings of APPS, the questions of GSM8K and the prompts of DS-1000.
+StarCoder2 (arXiv 2402.19173, section 3.3) drops files with the docstrings of APPS, the questions of GSM8K and the prompts of DS-1000.
 Read from a file in the published format, a folder that holds it, or the hub; none of the three is at hand on PyPI.
 """
 

@@ -1,5 +1,6 @@
-"""Finds benchmark problems inside files: whole texts, white space and case removed, and by overlap of word n-grams (paper.md rule 8).
+"""Finds benchmark problems inside files: whole texts, white space and case removed, and by overlap of word n-grams.
 
+The first is StarCoder2's way (arXiv 2402.19173, section 3.3), the second DeepSeek-Coder's and others' (``corpus.settings``).
 Sought are the docstring, the wording, the instruction and the canonical solution of each problem. A text is there *exactly*
 where it stands in the file with white space and case removed; and by *n-grams* where runs of ``ngram_words`` words that the
 file shares with it cover ``ngram_overlap`` of the words that its own runs cover, so that comment marks, punctuation and edits of a few words do not hide it

@@ -25,7 +25,7 @@ Texts = Callable[[np.ndarray], Sequence[bytes]]
 _PAIRS = 4096  # compared in one batch (ours: some 20 to 40 MB of texts at 5 kB each)
 _BATCH_BYTES = 256 * 2**20  # of texts held at once, where documents are large (ours)
 
-_PREFERENCE = (  # paper.md rule 7: licence, stars, forks, latest revision; then ours: the larger, then keys that no shard or order changes
+_PREFERENCE = (  # BigCode's script (settings): licence, stars, forks, latest revision; then ours: the larger, then keys that no shard or order changes
     ("unlicensed", "ascending"), ("stars", "descending"), ("forks", "descending"), ("updated", "descending"),
     ("size", "descending"), ("id", "ascending"), ("digest", "ascending"),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Whether a licence lets a file into the tiers: SPDX expressions against the categories of ScanCode's licence database.
 
 The database comes with license-expression (both by AboutCode): each of some 2,500 licences has one category, "Permissive" and "Public
-Domain" being those The Stack v2 keeps (arXiv 2402.19173, section 2.1).
+Domain" being those The Stack v2 keeps (arXiv 2402.19173, section 2.1; it adds what the Blue Oak Council approves, which is left out here).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jupyter notebooks as scripts (paper.md rule 6): code cells as they are, markdown cells as comments, outputs left out.
+"""Jupyter notebooks as scripts (StarCoder2, arXiv 2402.19173, section 2.4.1): code cells as they are, markdown cells as comments, outputs left out.
 
 Lines that are commands to the notebook and not code (``%matplotlib inline``, ``!pip install``) become comments, so that
 the script parses.

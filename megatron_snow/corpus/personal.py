@@ -18,7 +18,7 @@ _LAST_LABELS = (
 )
 _LOCAL = re.compile(rb"(?<![\w.%+/-])[A-Za-z0-9_](?:[\w.%+-]{0,62}[\w%+-])?\Z")  # RFC 5321: 64 characters at most
 _HOST = re.compile(rb"@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}(?:[A-Za-z]{2}|" + _LAST_LABELS + rb"))(?![\w(@-]|\.\w)")
-# RFC 2606's names for documentation; "git" is the account of an ssh address.
+# RFC 2606's names for documentation, and others that documentation writes (ours); "git" is the account of an ssh address.
 _NO_PERSONS_HOST = re.compile(
     rb"(?i)(?:^|\.)(?:example\.(?:com|org|net|edu)|(?:test|invalid|example|localhost)(?:\.\w+)?|domain\.(?:com|tld)|email\.com|foo\.com|bar\.com)$"
 )
@@ -63,7 +63,7 @@ _CALLED = re.compile(
 
 
 def email_addresses(content: bytes) -> Iterator[Span]:
-    """Addresses of persons: no documentation hosts (RFC 2606), no ``git@``, no ``noreply@``."""
+    """Addresses of persons: no documentation hosts (RFC 2606 and their like), no ``git@``, no ``noreply@``."""
     at = content.find(b"@")
     while at >= 0:
         host = _HOST.match(content, at)

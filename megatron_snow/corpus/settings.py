@@ -114,7 +114,7 @@ class RuleSettings(Settings):
 class LicenseSettings(Settings):
     """Which licences let a file in. A file that states one at its top goes by that, every other by its repository's."""
 
-    allowed: tuple[str, ...] = ("Permissive", "Public Domain")  # The Stack v2 (arXiv 2402.19173), section 2.1: what ScanCode calls so
+    allowed: tuple[str, ...] = ("Permissive", "Public Domain")  # The Stack v2 (arXiv 2402.19173), section 2.1: what ScanCode calls so (not its Blue Oak list)
     """Categories of ScanCode's licence database, or SPDX identifiers."""
     refused: tuple[str, ...] = ()
     """Categories or identifiers kept out though ``allowed`` names them."""
@@ -145,13 +145,16 @@ class RedactionSettings(Settings):
 
 
 class NearDuplicateSettings(Settings):
-    """MinHash over word n-grams, banded (StarCoder2, section 3.1 "near-deduplication"; constants as in BigCode's public script)."""
+    """MinHash over word n-grams, banded (StarCoder2, section 3.1), then compared exactly (ours).
 
-    words: int = Field(default=5, ge=1)  # StarCoder2: 5-grams
-    permutations: int = Field(default=250, ge=1)  # paper.md rule 7: 250-256; 25 x 10 uses 250
-    bands: int = Field(default=25, ge=1)  # paper.md rule 7
-    rows: int = Field(default=10, ge=1)  # paper.md rule 7
-    jaccard: float = Field(default=0.7, gt=0, le=1)  # StarCoder2: 0.7
+    "Script" is BigCode's for StarCoder2: bigcode-project/bigcode-dataset, near_deduplication/bigcode-v2/intra_dedup.py.
+    """
+
+    words: int = Field(default=5, ge=1)  # StarCoder2, section 3.1: 5-grams
+    permutations: int = Field(default=250, ge=1)  # script (its predecessor has 256; 25 x 10 uses 250 of them)
+    bands: int = Field(default=25, ge=1)  # script: the least error at 0.7 that 250 or 256 permutations allow
+    rows: int = Field(default=10, ge=1)  # script, likewise
+    jaccard: float = Field(default=0.7, gt=0, le=1)  # StarCoder2, section 3.1: 0.7
     max_comparisons: int = Field(default=64, ge=1)  # ours: bounds the work in a bucket that half the corpus falls into
     """Clusters of one bucket a document is compared with, best in rank first."""
 
@@ -174,7 +177,7 @@ class DecontaminationSettings(Settings):
         default=0.5, gt=0, le=1
     )  # Tulu 3 (arXiv 2411.15124), section 3.2: over half of a test item's tokens (by 8-grams there); Cosmopedia's script: 10-grams, then half
     """Share of a text's words that n-grams found in a file must cover. Texts of fewer than ``ngram_words`` words are sought whole only."""
-    min_characters: int = Field(default=30, ge=8)  # ours: StarCoder2's list of texts too generic to drop files for ends at 22, sorted(list(set(l))) has 26
+    min_characters: int = Field(default=30, ge=8)  # ours: the solutions that BigCode's bigcode-dataset spares have up to 22, sorted(list(set(l))) has 26
     """Shorter docstrings and solutions, white space and case removed, are not looked for: ordinary code holds them."""
 
     def _sought(self) -> tuple[SoughtBenchmark, ...]:
@@ -203,7 +206,7 @@ class CorpusSettings(Settings):
     """Linguist's names of what is kept. The paper's 18 alone: ``corpus.settings.PAPER_LANGUAGES``."""
     excluded_extensions: tuple[str, ...] = (".tab",)  # ours: linguist calls every .tab file SQL; installed ones are tables of text
     """Lower-case name endings never read (StarCoder2 excluded 130 after looking at them, its appendix A.1)."""
-    max_file_bytes: Bytes = 10_000_000  # StarCoder2, section 2.1: files under 10 MB (compressed there)
+    max_file_bytes: Bytes = 10_000_000  # The Stack v2, section 2.1: files under 10 MB (compressed there)
     rules: RuleSettings = RuleSettings()
     licenses: LicenseSettings = LicenseSettings()
     redaction: RedactionSettings = RedactionSettings()

@@ -1,13 +1,13 @@
 """Word n-grams of a document as 64-bit hashes, their MinHash bands, and the exact similarity of two documents.
 
 A word is a longest run of ASCII letters, digits, underscores and bytes from 0x80 on, so that layout and punctuation do
-not count and text in any script holds words (``csrc/words.hpp``; BigCode's public script takes ``[A-Za-z_0-9]+``, and so
-sees nothing in a comment that is not English). Words are hashed with FNV-1a, n-grams combined and mixed, and the least
-of each of ``bands x rows`` random permutations is a row of the signature: all in C++ with the GIL released
-(``csrc/signatures.cpp``), held to a Python twin (``reference``).
+not count and text in any script holds words (``csrc/words.hpp``; BigCode's first script takes ``[A-Za-z_0-9]+``, and so
+sees nothing in a comment that is not English; its script for StarCoder2 takes Unicode's words in lower case). Words are
+hashed with FNV-1a, n-grams combined and mixed, and the least of each of ``bands x rows`` random permutations is a row of
+the signature: all in C++ with the GIL released (``csrc/signatures.cpp``), held to a Python twin (``reference``).
 
-A document of fewer than n words is the one n-gram of all of them, and one without words is like no other: the public
-BigCode script gives both the empty set and so makes them one cluster (paper.md rule 7).
+A document of fewer than n words is the one n-gram of all of them, and one without words is like no other: both of
+BigCode's scripts give what has under five words the empty set, and so make it one cluster.
 """
 
 from __future__ import annotations

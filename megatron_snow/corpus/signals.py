@@ -74,7 +74,7 @@ class Encoded:
 
 
 def encoded(text: str) -> Encoded:
-    """Runs of encoded data. A character that two expressions match counts once for each, as in the source."""
+    """Runs of encoded data. A character that two expressions match counts once for each (ours: the source does not say)."""
     expressions = _ENCODED if "\\u" in text else _ENCODED[:2]
     lengths = [match.end() - match.start() for expression in expressions for match in expression.finditer(text)]
     return Encoded(max(lengths, default=0), sum(lengths) / len(text) if text else 0.0)
