@@ -109,20 +109,20 @@ class FunctionPositives(Settings):
 
 PositiveSource = Annotated[JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives | ScoredPositives, Field(discriminator="kind")]
 
-_CODE = JsonlPositives(path="annotator/high_quality_code.jsonl.zst", count=220_000)  # the file is the user's: the paper's is not published
+_CODE = JsonlPositives(path="annotator/high_quality_code.jsonl.zst", count=220_000)  # the file is the user's; the paper's: hqcode on the hub, synthetic
 _INSTRUCTIONS = JsonlPositives(path="annotator/instructions.jsonl.zst", count=80_000, columns=("instruction", "response"))  # Magicoder, StarCoder2-Instruct
 _EDU = ScoredPositives(kind="scored", path="annotator/ann_edu/scores.parquet", least=0.7, count=100_000)  # Ann-Edu's of 3.5 of 5 and more
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "ann_edu": {"labels": LabelRows(path="annotator/edu_labels.jsonl", count=460_000, repository="repository", language="language")},
-    "ann_ins": {"positives": (_EDU, _INSTRUCTIONS.model_copy(update={"count": 100_000})), "negatives": 200_000},
-    "ann_hq": {"positives": (_CODE,), "negatives": 220_000},
+    "ann_edu": {"labels": LabelRows(path="annotator/edu_labels.jsonl", count=400_000, repository="repository", language="language")},
+    "ann_ins": {"positives": (_EDU, _INSTRUCTIONS.model_copy(update={"count": 100_000})), "negatives": 300_000},
+    "ann_hq": {"positives": (_CODE,), "negatives": 300_000},
     "ann_hqins": {"positives": (_CODE, _INSTRUCTIONS), "negatives": 300_000},
 }
-"""The paper's four annotators (section 3.2 and its table of annotators): what each learns from, with its numbers; files are the user's.
+"""The paper's four annotators (section 3.4 and table 4): what each learns from, with its numbers; files are the user's.
 
-Not stated, ours: Ann-Edu's number of labels is FineWeb-Edu's (arXiv 2406.17557); the negatives of Ann-Ins and Ann-HQ are as many as their
-positives, as Ann-HQIns's are. ``snow label`` makes Ann-Edu's file; its scores.parquet is what Ann-Ins reads.
+The paper changes the positives alone, so that the negatives of Ann-Ins and Ann-HQ are Ann-HQIns's 300k. Its 220k files are hqcode
+(reference 39: huggingface.co/datasets/yuxiang630/hqcode). ``snow label`` makes Ann-Edu's file; its scores.parquet is what Ann-Ins reads.
 """
 ANN_HQINS = (_CODE, _INSTRUCTIONS)
 

@@ -2,7 +2,8 @@
 
 Random files of the standard tier, one question each, by the synthesize settings' servers and patience. Answers go into a journal
 first, so that a run that is killed or asked for more files asks only what is missing. The result is a jsonl file that
-``annotate.labels`` reads: id, text, label, repository, language. The prompt is ours: the paper prints none.
+``annotate.labels`` reads: id, text, label, repository, language. The prompt is ours: the paper prints none; it has
+400k labels, by Mixtral-8x7B-Instruct.
 """
 
 from __future__ import annotations

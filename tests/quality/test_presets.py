@@ -14,7 +14,7 @@ def test_the_presets_are_the_papers_numbers():
     edu, ins, hq, hqins = (AnnotateSettings(preset=name) for name in ("ann_edu", "ann_ins", "ann_hq", "ann_hqins"))
     assert edu.labels.scale == (0, 5) and [source.count for source in ins.positives] == [100_000, 100_000] and ins.positives[0].least == 3.5 / 5
     assert [source.count for source in hq.positives] == [220_000] and [source.count for source in hqins.positives] == [220_000, 80_000]
-    assert hqins.negatives == 300_000 and hqins.positives == AnnotateSettings().positives
+    assert edu.labels.count == 400_000 and ins.negatives == hq.negatives == hqins.negatives == 300_000 and hqins.positives == AnnotateSettings().positives
     assert AnnotateSettings(preset="ann_hq", negatives=5).negatives == 5
     assert AnnotateSettings.model_validate(json.loads(json.dumps(hqins.identity()))).positives == hqins.positives
     with pytest.raises(ValidationError, match="preset"):
