@@ -1,7 +1,7 @@
 """Training the encoder itself on the labelled sections, before the heads are trained on what it then gives.
 
 Encoder and a linear layer on the pooled, unnormalised output, AdamW, a tenth of the steps of warm-up and then linearly to zero
-(Devlin et al. 2019, appendix A.3). Weights are trained in float32 and kept in a Hugging Face folder. Dropout and shuffles come from
+(Devlin et al. 2019, appendix A, and their code). Weights are trained in float32 and kept in a Hugging Face folder. Dropout and shuffles come from
 the seed; on a CPU one thread computes, so that the same input gives the same weights on one kind of machine.
 """
 
@@ -25,7 +25,7 @@ from megatron_snow.quality.labelled import POOL, Example
 from megatron_snow.quality.settings import AnnotateSettings, FineTuneSettings
 from megatron_snow.quality.training import label_files
 
-_WARM_UP = 0.1  # share of the steps: Devlin et al. 2019
+_WARM_UP = 0.1  # share of the steps: the default of google-research/bert's run_classifier.py
 
 
 class _Sections:
@@ -119,7 +119,7 @@ class _Tuner:
         """Train, keep the epoch with the lowest held-out loss in the model."""
         how = self._how
         trained = [p for p in (*self._model.parameters(), *self._linear.parameters()) if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=how.learning_rate, weight_decay=0.01)  # Devlin et al. 2019
+        optimizer = torch.optim.AdamW(trained, lr=how.learning_rate, weight_decay=0.01)  # Devlin et al. 2019, appendix A.2
         steps = how.epochs * -(-len(training) // how.batch)
         warm_up = max(1, round(_WARM_UP * steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up)))

@@ -1,6 +1,6 @@
 """An annotator's heads: one for all languages, and where asked for one for each language that has labels enough.
 
-Seed-Coder and Stack-Edu train scorers a language; the paper trains one. Scores of different heads are on scales of their own, which
+Stack-Edu has a classifier for each language; the paper trains one. Scores of different heads are on scales of their own, which
 does no harm where files are ranked within a language. Kept as ``head.safetensors``.
 """
 

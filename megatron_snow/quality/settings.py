@@ -80,7 +80,7 @@ class HeuristicPositives(Settings):
     """Fewest and most lines, blank ones included (ours: from one worked-out function to what one sitting can read)."""
     comments: tuple[float, float] = (0.10, 0.50)
     """Least and most share of comment and docstring lines among the non-blank ones after the file's head (its licence
-    notice); ours: GitHub's average is near 0.2, more than half is prose or dead code."""
+    notice); ours: the average of open-source projects is 0.19 (Arafat and Riehle 2009), more than half is prose or dead code."""
     longest_line: int = 120
     """Characters (ours: the longest limit in common style guides)."""
     branches: int = Field(default=3, ge=1)
@@ -104,7 +104,7 @@ class FunctionPositives(Settings):
     docstring: int = 120
     """Least characters of the docstring (ours: two lines, more than a title)."""
     statements: tuple[int, int] = (4, 40)
-    """Fewest and most lines of the body after the docstring (ours: HumanEval's solutions have 2 to 35 lines, median 6)."""
+    """Fewest and most lines of the body after the docstring (ours: HumanEval's solutions have 1 to 34 lines, median 6)."""
 
 
 PositiveSource = Annotated[JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives | ScoredPositives, Field(discriminator="kind")]
@@ -128,47 +128,49 @@ ANN_HQINS = (_CODE, _INSTRUCTIONS)
 
 
 class HeadSettings(Settings):
-    """Training of the linear head on the encoder's embeddings. The paper states none of this."""
+    """Training of the linear head on the encoder's embeddings. The paper states none of this; "FineWeb-Edu" is arXiv 2406.17557, section 4,
+    which it follows most nearly, or where that is silent its script (huggingface/cosmopedia, classification/train_edu_bert.py)."""
 
     epochs: int = Field(default=20, ge=1)
-    """FineWeb-Edu's recipe, which the paper's annotator follows most nearly (arXiv 2406.17557, appendix)."""
+    """FineWeb-Edu."""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """FineWeb-Edu; falls linearly to zero. Embeddings are standardised first (ours), so that it means the same for any encoder."""
+    """FineWeb-Edu; falls linearly to zero, as in its script. Embeddings are standardised first (ours), so that it means the same for any encoder."""
     batch: int = Field(default=256, ge=1)
-    """Sections a step: FineWeb-Edu."""
+    """Sections a step: FineWeb-Edu's script."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """AdamW's: none stated; the default of the trainer FineWeb-Edu used."""
+    """AdamW's: none stated; the trainer's default in FineWeb-Edu's script."""
     validation: float = Field(default=0.1, gt=0, le=0.5)
-    """Share of the labelled files held out, by whole repositories: FineWeb-Edu's 90/10."""
+    """Share of the labelled files held out, by whole repositories (ours): the 90/10 of FineWeb-Edu's script."""
     patience: int | None = Field(default=5, ge=1)
     """Training ends when the held-out loss has not fallen for so many epochs (ours); the best epoch's head is kept. None: all epochs are run."""
     calibration: Literal["none", "platt", "isotonic"] = "platt"
     """How the column ``probability`` comes from the score, on the held-out files (ours: two numbers, where isotonic regression wants a thousand files)."""
     own: int | None = Field(default=None, ge=2)
-    """Languages with so many training files of each class get a head of their own (Seed-Coder, Stack-Edu). None: one head for all, as in the paper."""
+    """Languages with so many training files of each class get a head of their own (Stack-Edu: arXiv 2502.02737, section 3.4). None: one for all."""
 
 
 class FineTuneSettings(Settings):
     """Training of the encoder together with a head, before the head proper is trained. The paper does not say whether it does."""
 
     epochs: int = Field(default=2, ge=1)
-    """The usual two or three of BERT's fine-tuning (Devlin et al. 2019, appendix A.3)."""
+    """The fewest of the two to four of BERT's fine-tuning (Devlin et al. 2019, appendix A.3)."""
     learning_rate: float = Field(default=2e-5, gt=0)
-    """Devlin et al. 2019; a tenth of the steps of warm-up, then linear to zero."""
+    """The least of Devlin et al. 2019; a tenth of the steps of warm-up (their code's), then linear to zero."""
     batch: int = Field(default=32, ge=1)
-    """Sections a step: Devlin et al. 2019."""
+    """Sections a step: Devlin et al. 2019, the greater of their two."""
     layers: int | None = Field(default=None, ge=1)
     """Only the last so many layers are trained. None: all, embeddings included."""
 
 
 class HardNegativeSettings(Settings):
-    """Rounds in which random files that the annotator ranks highest join the negatives and the head is trained again (Seed-Coder, DCLM).
+    """Rounds in which random files that the annotator ranks highest join the negatives and the head is trained again (ours).
 
+    Seed-Coder (arXiv 2506.03524, section 2.2.4) takes for its fastText models what ranks high and a second scorer finds poor; here there is none.
     Some of them are good: what a random file is worth nobody knows. Look at the ROC-AUC of the rounds, and at the examples.
     """
 
     rounds: int = Field(default=2, ge=1)
-    """Seed-Coder's two to three."""
+    """Seed-Coder's two to three, in which positives are added too."""
     pool: int = Field(default=100_000, ge=1)
     """Random files of the standard tier to look among, none of them labelled (ours: a third of the negatives)."""
     add: int = Field(default=15_000, ge=1)
@@ -200,7 +202,7 @@ class AnnotateSettings(Settings):
     """How the encoder's outputs become one vector. ``auto``: as its ``1_Pooling/config.json`` says, where sentence-transformers keeps that
     (arctic-embed: cls; all-MiniLM, all-mpnet: mean); ``cls`` where it has none."""
     section: int = Field(default=512, ge=16, multiple_of=8)
-    """Encoder tokens of a section, special tokens included. Not stated; FineWeb-Edu's 512, arctic-embed-m's most."""
+    """Encoder tokens of a section, special tokens included. Not stated; 512 in FineWeb-Edu's script, arctic-embed-m's most."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -229,7 +231,7 @@ class AnnotateSettings(Settings):
     repetition: RepetitionSettings | None = None
     """The budget as a horizon and a number of passes, instead of ``tokens``."""
     floors: dict[str, float] = Field(default_factory=dict)
-    """Language -> least score of a file that is selected, whatever the budget (Stack-Edu's thresholds a language); ``"*"`` for all others."""
+    """Language -> least score of a file that is selected, whatever the budget (Stack-Edu's is 3 of 5, for Java 2); ``"*"`` for all others."""
     score_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the standard tier's files that are scored and can be selected, chosen by hash of seed and id. The paper scores all."""
     max_documents: int | None = Field(default=None, ge=1)
