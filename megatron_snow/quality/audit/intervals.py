@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 LEVEL = 0.95  # of every interval
+_LEAST = 5  # groups of a stratum (ours: files of one or two repositories, drawn whole, would seem to have hardly any spread)
 
 
 def bootstrap(
     statistic: Callable[[np.ndarray], float | None], groups: Sequence[str], resamples: int, seed: int, strata: np.ndarray | None = None
 ) -> list[float] | None:
-    """[low, high] of ``statistic(rows)``, where rows are the indices of a resample; None where too few resamples have a value.
+    """[low, high] of ``statistic(rows)``, where rows are the indices of a resample; None where groups, or resamples with a value, are too few.
 
     ``groups``: of each row, drawn whole. ``strata``: within each of its values as many groups are drawn as there are.
     """
@@ -29,6 +30,8 @@ def bootstrap(
     by_stratum: dict[int, list[np.ndarray]] = {}
     for (stratum, _), rows in sorted(members.items()):
         by_stratum.setdefault(stratum, []).append(np.array(rows))
+    if min(map(len, by_stratum.values()), default=0) < _LEAST:
+        return None
     random = np.random.default_rng(seed)
     found = []
     for _ in range(resamples):

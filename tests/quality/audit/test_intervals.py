@@ -46,4 +46,14 @@ def test_classes_keep_their_sizes_and_the_seed_decides():
 
 
 def test_no_interval_where_most_resamples_have_no_value():
-    assert bootstrap(lambda rows: None, ["a", "b"], 100, 0) is None
+    assert bootstrap(lambda rows: None, list("abcdef"), 100, 0) is None
+
+
+def test_files_of_a_single_repository_have_no_interval() -> None:
+    """Drawn whole, one repository is the same sample each time: an interval of no width would claim certainty."""
+    values = np.random.default_rng(0).normal(size=40)
+    mean = lambda rows: float(values[rows].mean())  # noqa: E731
+    assert bootstrap(mean, ["one"] * 40, 100, 0) is None and bootstrap(mean, ["one", "two"] * 20, 100, 0) is None
+    assert bootstrap(mean, [str(i % 5) for i in range(40)], 100, 0) is not None
+    many_and_one = np.array([0] * 20 + [1] * 20)
+    assert bootstrap(mean, [*map(str, range(20)), *["one"] * 20], 100, 0, many_and_one) is None
