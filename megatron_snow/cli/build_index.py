@@ -48,8 +48,8 @@ def build_index(recipe_path: Path, overrides: Sequence[str], out: Path | None, c
     train = recipe.train.model_copy(update={"index_cache": cache})
     for name, settings in train.phases.items():
         if phase in (None, name):
-            data = phase_samples(name, settings, tokens, recipe.seed, cache, road.folder("tokenizer"))  # megatron-core's order is built whole here
-            sets = [data, *validation_samples(train, settings, tokens, recipe.seed).values()]
+            data = phase_samples(name, settings, tokens, recipe.training_seed, cache, road.folder("tokenizer"))  # megatron-core's order is built whole here
+            sets = [data, *validation_samples(train, settings, tokens, recipe.training_seed).values()]
             _prepare(name, [one for one in sets if isinstance(one, PhaseDataset)])
             say(f"[{name}] {len(data):,} samples: " + ", ".join(f"{tier} {count:,} ({data.epochs(tier):.2f} passes)" for tier, count in data.counts().items()))
     size = sum(path.stat().st_size for path in folder.glob("*.index"))

@@ -27,18 +27,22 @@ class Artefacts:
     """A road's folders and what the recipe says about the order of its samples."""
 
     corpus: Path
-    annotate: Path
+    annotate: Path | None
+    """None where no annotator scored this corpus, which a road needs only for the tiers that it trains on."""
     synthesize: Path
     tokens: Path
     tokenizer: Path
     tokenize: TokenizeSettings
     train: TrainSettings
-    seed: int
+    seeds: dict[str, int]
+    """Phase -> the seed of the order of its samples."""
 
     def tier(self, name: str) -> Path:
         """The documents of a tier."""
         parents = {"standard": self.corpus, "heldout": self.corpus, "high_quality": self.annotate, SYNTHETIC: self.synthesize}
-        return parents[name] / name
+        parent = parents[name]
+        assert parent is not None  # tokens of the tier are there, so what made it is
+        return parent / name
 
     def token_shards(self, tier: str) -> list[Path]:
         """The tier's token shards in order, without their endings."""

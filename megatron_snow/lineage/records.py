@@ -69,11 +69,13 @@ def _record(tier: str, shard: str, number: int, document: Document) -> Record:
 
 
 def read_scores(artefacts: Artefacts, ids: Iterable[str]) -> dict[str, tuple[float, bool]]:
-    """id -> (score, whether it was selected), for those that were scored."""
+    """id -> (score, whether it was selected), for those that were scored: none where no annotator ran."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    if artefacts.annotate is None:
+        return {}
     path = artefacts.annotate / "scores.parquet"
     wanted = pa.array(sorted(set(ids)), pa.string())
     found: dict[str, tuple[float, bool]] = {}

@@ -142,7 +142,7 @@ def _reads(artefacts: Artefacts, name: str, phase: PhaseSettings, documents: dic
     """Which steps of a phase read the documents."""
     if not any(len(documents.get(tier, ())) for tier in phase.mix):
         return {}
-    data = phase_samples(name, phase, artefacts.tokens, artefacts.seed, artefacts.train.index_cache, artefacts.tokenizer)
+    data = phase_samples(name, phase, artefacts.tokens, artefacts.seeds[name], artefacts.train.index_cache, artefacts.tokenizer)
     firsts = np.array([phase.first_sample(step) for step in range(phase.steps + 1)])
     found = {}
     for tier in phase.mix:

@@ -50,7 +50,7 @@ def trace_step(artefacts: Artefacts, phase: str, step: int) -> StepTrace:
     settings = artefacts.train.phases[phase]
     if not 1 <= step <= settings.steps:
         raise SnowError(f"--step {step}: phase {phase} has the steps 1 to {settings.steps}")
-    data = phase_samples(phase, settings, artefacts.tokens, artefacts.seed, artefacts.train.index_cache, artefacts.tokenizer)
+    data = phase_samples(phase, settings, artefacts.tokens, artefacts.seeds[phase], artefacts.train.index_cache, artefacts.tokenizer)
     samples: dict[int, list[Piece]] = {}
     wanted: dict[tuple[str, str], set[str]] = {}
     tokens: Counter[str] = Counter()

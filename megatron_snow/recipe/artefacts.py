@@ -12,27 +12,28 @@ from megatron_snow.recipe.stage import Road
 from megatron_snow.tokens.settings import TokenizeSettings
 from megatron_snow.training.settings import PhaseSettings
 
-DATA = ("corpus", "tokenizer", "annotate", "synthesize", "tokenize")
-
 
 def artefacts_of(recipe: Recipe, road: Road) -> Artefacts:
     """The road's data artefacts, with the settings they and the trained phases were made with.
 
-    A phase that was not trained yet is the recipe's. Raises SnowError where an artefact is missing or the tokens were made of others than are there.
+    A phase that was not trained yet is the recipe's. What the tokens were not made of (a tier that no phase reads) need not be there.
+
+    Raises SnowError where an artefact is missing or the tokens were made of others than are there.
     """
-    made = {name: _manifest(road, name) for name in DATA}
-    tokens = made["tokenize"]
-    for name in DATA[:-1]:
-        if tokens.inputs.get(name) != made[name].fingerprint:
+    tokens = _manifest(road, "tokenize")
+    for read, had in tokens.inputs.items():
+        name = read.partition("/")[0]
+        if had != _manifest(road, name).fingerprint_read(read):
             raise SnowError(f"{road.folder('tokenize')} was made of another {name} than {road.folder(name)} is now; run `snow tokenize` first")
     phases = {name: _phase(road, name, settings) for name, settings in recipe.train.phases.items()}
+    seeds = {name: _seed(road, name, recipe.training_seed) for name in phases}
     try:
         tokenize = TokenizeSettings.model_validate(tokens.settings)
     except ValidationError as error:
         raise SnowError(f"{road.folder('tokenize')} was made by another version, whose settings are not understood; run `snow tokenize` again") from error
     return Artefacts(
-        road.folder("corpus"), road.folder("annotate"), road.folder("synthesize"), road.folder("tokenize"), road.folder("tokenizer"), tokenize,
-        recipe.train.model_copy(update={"phases": phases}), tokens.seed,
+        road.folder("corpus"), road.folder("annotate") if _scored(road) else None, road.folder("synthesize"), road.folder("tokenize"),
+        road.folder("tokenizer"), tokenize, recipe.train.model_copy(update={"phases": phases}), seeds,
     )  # fmt: skip
 
 
@@ -63,3 +64,19 @@ def _phase(road: Road, name: str, settings: PhaseSettings) -> PhaseSettings:
         return PhaseSettings.model_validate(manifest.settings["phase"])
     except (ValidationError, KeyError) as error:
         raise SnowError(f"{road.folder(f'train {name}')} was made by another version, whose settings are not understood; train it again") from error
+
+
+def _seed(road: Road, name: str, default: int) -> int:
+    """The seed that a phase was trained with: training's own, or the road's."""
+    manifest = read_manifest(road.folder(f"train {name}"))
+    if manifest is None:
+        return default
+    own = manifest.settings.get("train", {}).get("seed")
+    return manifest.seed if own is None else own
+
+
+def _scored(road: Road) -> bool:
+    """Whether an annotator scored the corpus that is there now."""
+    manifest = read_manifest(road.folder("annotate"))
+    corpus = _manifest(road, "corpus")
+    return manifest is not None and all(corpus.fingerprint_read(read) == had for read, had in manifest.inputs.items() if read.partition("/")[0] == "corpus")

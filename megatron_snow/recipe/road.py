@@ -150,8 +150,8 @@ def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float,
         if crew and crew.leader:
             crew.tell(f"train {phase}")
         before = inputs[previous] if previous else base_checkpoint(recipe)
-        seed = recipe.seed if recipe.train.seed is None else recipe.train.seed
-        return train_phase(recipe.train, phase, recipe.model, recipe.layout, seed, inputs["tokenize"], inputs["tokenizer"], before, work, crew)
+        seed, read = recipe.training_seed, (inputs["tokenize"], inputs["tokenizer"])
+        return train_phase(recipe.train, phase, recipe.model, recipe.layout, seed, *read, before, work, crew)
 
     # The layout is left out: the same samples in the same order make the same model under any layout.
     shared = {name: value for name, value in recipe.train.identity().items() if name != "phases"}

@@ -64,6 +64,11 @@ class Recipe(Settings):
         _check_tiers("tokenize.tiers", self.tokenize.tiers, everything)
         return self
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of weights and of the order of samples: training's own where it has one."""
+        return self.seed if self.train.seed is None else self.train.seed
+
     def used_tiers(self) -> set[str]:
         """The tiers that training reads or validates on: only these have to be made for it."""
         return {tier for phase in self.train.phases.values() for tier in (*phase.mix, *self.train.validated(phase))}
