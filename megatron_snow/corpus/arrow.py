@@ -72,7 +72,8 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
     reading), ``decontamination`` (items sought, ignored, found), ``near_duplicates`` (clusters, largest),
-    ``redactions`` (placeholder -> language -> how many), ``redacted_kinds`` (what was found -> how many), ``refused_licenses`` (SPDX -> files dropped).
+    ``redactions`` (placeholder -> language -> how many), ``redacted_kinds`` (what was found -> how many), ``refused_licenses`` (SPDX -> files dropped);
+    with a take-down list ``taken_down``: ``files`` (name -> files dropped) and ``no file`` (names that matched none).
 
     Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
     """
@@ -86,20 +87,22 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     if not summary_file.exists():
         check_languages(settings.languages)
         check_licenses(settings.licenses)
-        read_take_down(settings.take_down)  # a list that cannot be read is said before hours of listing
+        listed = read_take_down(settings.take_down)  # a list that cannot be read is said before hours of listing
         detector = Detector.of(settings.decontamination)
         listing = make_listing(settings, seed, stages / "listing")
-        funnel = _filter(settings, detector, listing, stages)
+        funnel = _filter(settings, detector, listed, listing, stages)
         summary = _finish(settings, seed, work, listing, funnel)
         funnel.samples.write(work / SAMPLES)
         join_tables([stages / "spool" / f"{task:05d}{SIGNALS}" for task in range(listing["tasks"])], work / TABLE)
         summary["decontamination"] = {"sought": len(detector.items), "ignored": [item.name for item in detector.ignored]} | summary["decontamination"]
+        if listed:
+            summary["taken_down"] = {"files": dict(funnel.taken_down), "no file": sorted(listed - funnel.taken_down.keys())}
         write_atomically(summary_file, orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     shutil.rmtree(stages, ignore_errors=True)
     return _counts(orjson.loads(summary_file.read_bytes()))
 
 
-def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stages: Path) -> Funnel:
+def _filter(settings: CorpusSettings, detector: Detector, taken_down: frozenset[str], listing: Listing, stages: Path) -> Funnel:
     """The parallel stage; returns the funnel of all tasks."""
     from megatron_snow.corpus.engine import run_steps
     from megatron_snow.corpus.redaction import Redactor
@@ -112,7 +115,7 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
     redactor = Redactor(settings.redaction)
     shared = Funnel(redactor.shown, settings.languages)
     steps = [
-        ReadStep(stages / "listing", settings, shared, read_take_down(settings.take_down)),
+        ReadStep(stages / "listing", settings, shared, taken_down),
         LanguageStep(settings, shared),
         LicenseStep(settings, shared),
         NotebookStep(settings, shared),
@@ -125,6 +128,9 @@ def _filter(settings: CorpusSettings, detector: Detector, listing: Listing, stag
     funnel = Funnel(languages=settings.languages)
     for task in range(listing["tasks"]):
         funnel.add(orjson.loads((spool / f"{task:05d}.funnel.json").read_bytes()))
+    if unmatched := sorted(taken_down - funnel.taken_down.keys()):
+        shown = ", ".join(unmatched[:10]) + (" ..." if len(unmatched) > 10 else "")
+        say(f"  warning: {len(unmatched)} of the {len(taken_down)} repositories to take down match no file that was read: {shown}")
     for reason, languages in funnel.drops.items():
         if reason.startswith(FAILED):
             say(f"  warning: {languages.total()} documents dropped because a step {reason}; summary.json shows examples. Please report this.")

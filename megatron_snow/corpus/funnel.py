@@ -37,6 +37,8 @@ class Funnel:
         self.refused_licenses: Counter[str] = Counter()
         self.left_out: dict[str, Counter[str]] = {}
         """Source -> what its files were left out for before they counted as documents."""
+        self.taken_down: Counter[str] = Counter()
+        """Name on the take-down list -> files of it that were met."""
         self._examples: dict[str, list[tuple[str, str, str]]] = {}
         self.dropped_rows: list[Dropped] = []
         """Every drop of this funnel by name; what ``add`` brings is not in it."""
@@ -96,6 +98,7 @@ class Funnel:
         self.matches.update(other["matches"])
         self.redacted_kinds.update(other["redacted_kinds"])
         self.refused_licenses.update(other["refused_licenses"])
+        self.taken_down.update(other["taken_down"])
         self.samples.merge(other["samples"])
         for source, counts in other["left_out"].items():
             self.left_out.setdefault(source, Counter()).update(counts)
@@ -117,6 +120,7 @@ class Funnel:
             "redactions": redactions,
             "redacted_kinds": dict(self.redacted_kinds),
             "refused_licenses": dict(self.refused_licenses),
+            "taken_down": dict(self.taken_down),
             "samples": self.samples.dump(),
             "left_out": {source: dict(counts) for source, counts in self.left_out.items()},
         }

@@ -18,7 +18,9 @@ from megatron_snow.artifacts.settings import digest
 from megatron_snow.corpus.license_texts import files_license, is_license_file
 from megatron_snow.corpus.settings import GitSource
 
-_REMOTE = re.compile(r"(?:[\w.+-]+://(?:[^@/]*@)?[^/]+/|[\w.-]+@[\w.-]+:)(?P<path>[^?#]+?)(?:\.git)?/?")
+ADDRESS = re.compile(r"[\w.+-]+://(?:[^@/]*@)?[^/]+/|[\w.-]+@[\w.-]+:")
+"""What stands before a repository's name in its address: scheme, user and host."""
+_REMOTE = re.compile(rf"(?:{ADDRESS.pattern})(?P<path>[^?#]+?)(?:\.git)?/?")
 _LICENSE_BYTES = 200_000  # of a licence file; larger ones are none (ours: the GPL has 35,000)
 
 

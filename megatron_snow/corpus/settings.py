@@ -216,7 +216,7 @@ class CorpusSettings(Settings):
     # was a compiler's test cases, LOG.md 2026-11-26: 0.1 is a use)
     """Largest share of a language's bytes that one repository may have; 1 sets no bound. What goes is random, seeded (``corpus.shares``)."""
     take_down: Annotated[Path | None, RUNTIME] = None
-    """A file of repository names, one a line, whose files are dropped unread (``corpus.takedown``). Its names decide the result, not its place."""
+    """A file of repository names or addresses, one a line, whose files are dropped unread (``corpus.takedown``). The names decide the result, not the place."""
     heldout_fraction: float = Field(default=0.005, gt=0, lt=0.5)  # ours: bits per byte wants megabytes a language, not a share
     """Share of repositories kept out of every tier, by hash of their name; see ``corpus.split``."""
     executor: Annotated[Executor, RUNTIME] = LocalExecutor()

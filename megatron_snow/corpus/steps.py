@@ -39,6 +39,7 @@ from megatron_snow.corpus.signal_table import SUFFIX as SIGNALS
 from megatron_snow.corpus.signal_table import SignalTable
 from megatron_snow.corpus.spool import SpoolWriter, spool_file, write_bands, write_index
 from megatron_snow.corpus.takedown import REASON as TAKEN_DOWN
+from megatron_snow.corpus.takedown import repository_key
 
 _BATCH = 256  # documents whose signatures are made in one call (ours: bounds memory to some tens of MB)
 _LFS = b"version https://git-lfs.github.com/spec/v1\n"  # begins what stands where Git LFS keeps a file elsewhere
@@ -52,7 +53,7 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
     name = "corpus"
 
     def __init__(self, folder: Path, settings: CorpusSettings, funnel: Funnel, taken_down: frozenset[str] = frozenset()) -> None:
-        """``taken_down``: repositories whose files are dropped unread."""
+        """``taken_down``: repositories whose files are dropped unread, as ``takedown.repository_key`` has them."""
         super().__init__()
         self.folder, self.settings, self.funnel, self.taken_down = folder, settings, funnel, taken_down
         self.max_bytes = settings.max_file_bytes
@@ -76,8 +77,7 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
         self.funnel.enter()
         metadata = {"source": item["source"], "repository": item["repository"], "path": item["path"], "license": item["license"], "stars": None}
         identifier = f"{item['source']}/{item['repository']}/{item['path']}"
-        if item["repository"] in self.taken_down:
-            self.funnel.drop(TAKEN_DOWN, item["hint"], identifier)
+        if self._taken_down(item["repository"], item["hint"], identifier):
             return
         try:
             size = os.stat(item["location"]).st_size
@@ -99,8 +99,7 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
             if isinstance(row, Broken):
                 self.funnel.drop(row.reason, "", f"{item['source']}/{Path(item['location']).name}:{number}", row.detail)
                 continue
-            if row.repository in self.taken_down:
-                self.funnel.drop(TAKEN_DOWN, "", f"{item['source']}/{row.repository}/{row.path}")
+            if self._taken_down(row.repository, "", f"{item['source']}/{row.repository}/{row.path}"):
                 continue
             metadata = {
                 "source": item["source"],
@@ -121,13 +120,21 @@ class ReadStep(PipelineStep):  # type: ignore[misc] # datatrove ships no types
                 continue
             self.funnel.enter()
             identifier = f"{source}/{file.repository}/{file.path}".rstrip("/")
-            if file.repository in self.taken_down:
-                self.funnel.drop(TAKEN_DOWN, file.hint, identifier)
-            elif isinstance(file, Refused):
+            if self._taken_down(file.repository, file.hint, identifier):
+                continue
+            if isinstance(file, Refused):
                 self.funnel.drop(file.reason, file.hint, identifier, file.detail)
             else:
                 metadata = {"source": source, "repository": file.repository, "path": file.path, "license": file.license, "stars": None}
                 yield from self._document(identifier, file.content, metadata, file.hint)
+
+    def _taken_down(self, repository: str, hint: str, identifier: str) -> bool:
+        """Whether a file's repository is on the list; if so, the file is dropped and counted by name."""
+        if not self.taken_down or (key := repository_key(repository)) not in self.taken_down:
+            return False
+        self.funnel.taken_down[key] += 1
+        self.funnel.drop(TAKEN_DOWN, hint, identifier)
+        return True
 
     def _document(self, identifier: str, content: bytes, metadata: Mapping[str, object], hint: str) -> Iterator[Document]:
         content = content.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark says nothing in UTF-8

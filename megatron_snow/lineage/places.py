@@ -70,11 +70,16 @@ def numbered_rows(
 
 
 def mentioning(names: Iterable[str]) -> Callable[[bytes], bool]:
-    """Whether a row's JSON holds one of the strings as such or within a longer one; every row may, where it would take long to tell."""
-    needles = [orjson.dumps(name)[1:-1] for name in names]
+    """Whether a row's JSON holds one of the strings as such or within a longer one, in any letter case; every row may, where it would take long to tell."""
+    needles = [orjson.dumps(name)[1:-1].lower() for name in names]
     if len(needles) > _NEEDLES:
         return bool
-    return lambda line: any(needle in line for needle in needles)
+
+    def holds(line: bytes) -> bool:
+        small = line.lower()
+        return any(needle in small for needle in needles)
+
+    return holds
 
 
 def tier_shards_of(artefacts: Artefacts, tier: str, token_shard: str, every: Sequence[Path]) -> Sequence[Path]:

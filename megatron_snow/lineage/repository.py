@@ -14,6 +14,7 @@ from megatron_snow.artifacts.progress import track
 from megatron_snow.blend.shards import Integers
 from megatron_snow.corpus.dropped import NAME as DROPPED
 from megatron_snow.corpus.dropped import read_dropped
+from megatron_snow.corpus.takedown import repository_key
 from megatron_snow.lineage.places import SYNTHETIC, Artefacts, mentioning, numbered_rows
 from megatron_snow.lineage.records import find_records, read_scores
 from megatron_snow.training.samples import phase_samples
@@ -67,37 +68,41 @@ class RepositoryTrace(TypedDict):
 
 
 def trace_repositories(artefacts: Artefacts, names: set[str]) -> RepositoryTrace:
-    """Everything the road did with the files of these repositories, together. Raises SnowError where artefacts are missing or do not fit."""
+    """Everything the road did with the files of these repositories, together.
+
+    A name or an address in any letter case: what ``takedown.repository_key`` makes of it counts. Raises SnowError where artefacts are missing
+    or do not fit.
+    """
+    keys = {repository_key(name) for name in names}
     tiers: dict[str, TierPart] = {}
     documents: dict[str, Integers] = {}
     seen: set[str] = set()
 
     def theirs(row: dict[str, Any]) -> bool:
-        if row["repository"] in names:
-            seen.add(row["repository"])
+        if (key := repository_key(row["repository"])) in keys:
+            seen.add(key)
             return True
         return False
 
     for tier in artefacts.tiers():
         if tier != SYNTHETIC:
-            tiers[tier], documents[tier] = _part(artefacts, tier, theirs, names, names)
+            tiers[tier], documents[tier] = _part(artefacts, tier, theirs, keys, keys)
     synthetic = None
     if SYNTHETIC in artefacts.tiers():
         seeds = set(tiers["high_quality"]["files"]) if "high_quality" in tiers else set()
         children = _children(artefacts, seeds)
         synthetic, documents[SYNTHETIC] = _part(artefacts, SYNTHETIC, lambda row: not children.isdisjoint(row["ids"]), children, None)
-    dropped = list(_dropped(artefacts, names, seen))
+    dropped = list(_dropped(artefacts, keys, seen))
     scores = read_scores(artefacts, tiers["standard"]["files"]) if "standard" in tiers else {}
     return RepositoryTrace(
-        repositories=sorted(names), seen=sorted(seen), tiers={tier: part for tier, part in tiers.items() if part["files"]}, scored=_scored(scores),
+        repositories=sorted(names), seen=sorted(name for name in names if repository_key(name) in seen),
+        tiers={tier: part for tier, part in tiers.items() if part["files"]}, scored=_scored(scores),
         synthetic=synthetic if synthetic and synthetic["files"] else None, dropped=dict(Counter(row["reason"] for row in dropped)), dropped_files=dropped,
         phases={name: _reads(artefacts, name, phase, documents) for name, phase in artefacts.train.phases.items()},
     )  # fmt: skip
 
 
-def _part(
-    artefacts: Artefacts, tier: str, wanted: Callable[[dict[str, Any]], bool], naming: Iterable[str], names: set[str] | None
-) -> tuple[TierPart, Integers]:
+def _part(artefacts: Artefacts, tier: str, wanted: Callable[[dict[str, Any]], bool], naming: Iterable[str], keys: set[str] | None) -> tuple[TierPart, Integers]:
     """The part of a tier whose rows are wanted, and the numbers of its training documents."""
     numbers, tokens = [], 0
     files: list[str] = []
@@ -108,7 +113,7 @@ def _part(
         files += row["ids"]
         by_shard[tier, shard].update(row["ids"])
     records = find_records(artefacts, by_shard) if by_shard else {}
-    licenses = Counter(record["license"] or "none stated" for record in records.values() if names is None or record["repository"] in names)
+    licenses = Counter(record["license"] or "none stated" for record in records.values() if keys is None or repository_key(record["repository"]) in keys)
     return TierPart(documents=len(numbers), tokens=tokens, files=files, licenses=dict(licenses)), np.array(numbers, np.int64)
 
 
@@ -120,11 +125,11 @@ def _children(artefacts: Artefacts, seeds: set[str]) -> set[str]:
     return {document["id"] for document in rows if document.get("seed_id") in seeds}
 
 
-def _dropped(artefacts: Artefacts, names: set[str], seen: set[str]) -> Iterator[dict[str, str]]:
+def _dropped(artefacts: Artefacts, keys: set[str], seen: set[str]) -> Iterator[dict[str, str]]:
     """The repositories' rows of the record of drops. An id is ``source/repository/path``; a repository's name may hold slashes."""
-    for row in track(read_dropped(artefacts.corpus / DROPPED, mentioning(names)), "drops of these repositories", unit="files"):
+    for row in track(read_dropped(artefacts.corpus / DROPPED, mentioning(keys)), "drops of these repositories", unit="files"):
         parts = row["id"].split("/")
-        mine = next((name for end in range(2, len(parts)) if (name := "/".join(parts[1:end])) in names), None)
+        mine = next((key for end in range(2, len(parts)) if (key := repository_key("/".join(parts[1:end]))) in keys), None)
         if mine is not None:
             seen.add(mine)
             yield {"id": row["id"], "reason": row["reason"], "of": row["of"]}

@@ -1,6 +1,7 @@
 """Rows found by id, against reading every row."""
 
 import random
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -8,10 +9,12 @@ import zstandard
 
 from megatron_snow.artifacts.documents import read_shard, write_shard
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.corpus.dropped import read_dropped, write_dropped
+from megatron_snow.corpus.dropped import NAME, read_dropped, write_dropped
 from megatron_snow.lineage import search
-from megatron_snow.lineage.places import mentioning
+from megatron_snow.lineage.places import Artefacts, mentioning
+from megatron_snow.lineage.repository import trace_repositories
 from megatron_snow.lineage.search import find_in_shards, find_rows
+from megatron_snow.tokens.settings import TokenizeSettings
 
 ODD = ['a"b', '"', "back\\slash", "line\nbreak", "é/ü.py", 'x","text":"y', "", "plain/id.py"]
 
@@ -74,3 +77,13 @@ def test_rows_not_worth_parsing_are_those_without_the_name(tmp_path):
     assert list(read_dropped(tmp_path / "d", mentioning(["a/b"]))) == rows[:2]  # the second is for the reader to refuse
     assert list(read_dropped(tmp_path / "d", mentioning(['q"uote']))) == rows[2:3]
     assert list(read_dropped(tmp_path / "d", mentioning(map(str, range(100))))) == rows
+
+
+def test_a_repository_is_found_in_any_spelling(tmp_path):
+    """The record of drops holds the sources' spelling; the question may be an address."""
+    rows = [{"id": f"s/{name}/f.py", "reason": "taken down", "language": "C", "of": ""} for name in ("Owner/Name", "owner/name", "owner/names", "x/owner/name")]
+    write_dropped(tmp_path / NAME, rows)
+    artefacts = Artefacts(tmp_path, tmp_path, tmp_path, tmp_path, tmp_path, TokenizeSettings(), SimpleNamespace(phases={}), 1)
+    found = trace_repositories(artefacts, {"https://github.com/OWNER/Name.git", "no/such"})
+    assert [row["id"] for row in found["dropped_files"]] == ["s/Owner/Name/f.py", "s/owner/name/f.py"]
+    assert found["seen"] == ["https://github.com/OWNER/Name.git"]
