@@ -4,7 +4,7 @@
     validation/<tier>         training's validation loss at the end, nats a token: only comparable under one tokenizer; lower is better
     validation/gap            that of held-out code less that of the high-quality tier: over-fitting to it (signatures/overfitting.py)
     pass@1/<set>              share of problems solved; left out where every run has 0
-    annotator/auc             ROC-AUC of the annotator on repositories that it has not seen
+    annotator/<set>           ROC-AUC of the annotator that the run's tiers owe to: a benchmark's solutions against random files (``annotators``)
 
 Where the evaluation wrote a row a text (bits.jsonl) or a problem (the verdicts), these are the items that bootstraps draw; where it
 wrote a number only, its chance is that of seeds alone.
@@ -49,6 +49,17 @@ def unit(metric: str) -> str:
     return {"bits": "bits per byte", "validation": "nats a token", "pass@1": "share solved", "annotator": "ROC-AUC"}[metric.partition("/")[0]]
 
 
+def note(metric: str) -> str:
+    """What a reader must know of a metric beside its name; empty for most."""
+    if not metric.startswith("annotator/"):
+        return ""
+    return (
+        f"Of the annotator that chose what the arm trains on: {metric.partition('/')[2]}'s solutions against random Python files of held-out repositories, "
+        "the same for all arms (the paper's figure 2). An arm that no annotator chose for has none. Seeds that share tiers share an annotator: the interval "
+        "is then that of solutions and files."
+    )
+
+
 def read_run(road: Road) -> RunMetrics:
     """The metrics of a finished run. Raises SnowError where a file of its artefacts is damaged."""
     found = RunMetrics()
@@ -62,10 +73,6 @@ def read_run(road: Road) -> RunMetrics:
         found.add(f"validation/{tier}", "", loss)
     if {"heldout", "high_quality"} <= losses.keys():
         found.add("validation/gap", "", losses["heldout"] - losses["high_quality"])
-    if "annotate" in road.stages:
-        validation = _json(road.folder("annotate") / "summary.json").get("validation") or {}
-        if validation.get("auc") is not None:
-            found.add("annotator/auc", "", validation["auc"])
     return found
 
 

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from megatron_snow.ablation import alarms, plot, tables
+from megatron_snow.ablation import alarms, annotators, plot, tables
 from megatron_snow.ablation.arms import Opened
-from megatron_snow.ablation.metrics import RunMetrics, assemble, lower_is_better, read_run, unit
+from megatron_snow.ablation.metrics import RunMetrics, assemble, lower_is_better, note, read_run, unit
 from megatron_snow.ablation.settings import Study
 from megatron_snow.ablation.statistics import Measured, difference, estimate, holm, verdict
 from megatron_snow.ablation.store import Roads
@@ -22,7 +22,7 @@ from megatron_snow.artifacts.manifest import read_manifest, versions
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.recipe.stage import Road
 
-FORMAT = 1
+FORMAT = 2  # 1 had no notes
 
 
 def write_results(opened: Opened, roads: Roads) -> Path | None:
@@ -32,10 +32,10 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
 
     results.json::
 
-        {"format": 1, "study": name, "title": text, "question": text, "scale": name, "tokens": n, "seeds": [n], "seed_changes": "train",
+        {"format": 2, "study": name, "title": text, "question": text, "scale": name, "tokens": n, "seeds": [n], "seed_changes": "train",
          "arms": {arm: {"title": text, "paper": text, "parameters": n, "phases": text, "seconds": of training, a run}},
-         "runs": {"finished": ["alpha/seed-1", ...], "missing": [...]},
-         "metrics": {metric: {"unit": text, "lower_is_better": true,
+         "runs": {"finished": ["alpha/seed-1", ...], "missing": [...]}, "notes": [text],
+         "metrics": {metric: {"unit": text, "lower_is_better": true, "note": text,
              "arms": {arm: {"value": x, "low": x, "high": x, "by_seed": {seed: x}, "seeds": n, "items": n, ...}},
              "comparisons": [{"arm": a, "against": b, "value": x, "low": x, "high": x, "p": x, "holm": x, "verdict": text, ...}]}},
          "versions": {...}}
@@ -59,11 +59,12 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
     if not runs:
         return None
     study = opened.study
+    notes = annotators.add(runs, opened.units, finished, roads.out) if _asks_annotators(study) else []
     tree: dict[str, Any] = {
         "format": FORMAT, "study": study.name, "title": study.title, "question": study.question, "scale": opened.scale_name, "scale_title": opened.scale.title,
         "tokens": opened.scale.tokens, "seeds": list(study.seeds), "seed_changes": study.vary,
         "arms": tables.describe_arms(opened, {arm: sum(found) / len(found) for arm, found in seconds.items()}),
-        "runs": {"finished": [f"{arm}/seed-{seed}" for arm, seed in runs], "missing": missing},
+        "runs": {"finished": [f"{arm}/seed-{seed}" for arm, seed in runs], "missing": missing}, "notes": notes,
         "metrics": {metric: _metric(metric, measured, study) for metric, measured in assemble(runs).items() if _wanted(metric, study)},
         "versions": versions(),
     }  # fmt: skip
@@ -84,6 +85,10 @@ def _wanted(metric: str, study: Study) -> bool:
     return not study.metrics or any(metric == name or metric.startswith(name + "/") for name in study.metrics)
 
 
+def _asks_annotators(study: Study) -> bool:
+    return not study.metrics or any(name.partition("/")[0] == "annotator" for name in study.metrics)
+
+
 def _metric(metric: str, measured: Mapping[str, Measured], study: Study) -> dict[str, Any]:
     arms = {
         arm: {**_rounded(asdict(estimate(one, study.resamples))), "by_seed": dict(zip(map(str, one.seeds), map(_round, one.by_seed), strict=True))}
@@ -99,7 +104,7 @@ def _metric(metric: str, measured: Mapping[str, Measured], study: Study) -> dict
         {"arm": a, "against": b, **_rounded(asdict(found)), "holm": _round(p), "verdict": verdict(found, p, lower)}
         for (a, b, found), p in zip(known, adjusted, strict=True)
     ]
-    return {"unit": unit(metric), "lower_is_better": lower, "arms": arms, "comparisons": comparisons}
+    return {"unit": unit(metric), "lower_is_better": lower, "note": note(metric), "arms": arms, "comparisons": comparisons}
 
 
 def _rounded(tree: Mapping[str, Any]) -> dict[str, Any]:

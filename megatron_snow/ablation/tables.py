@@ -39,6 +39,7 @@ def markdown(tree: Mapping[str, Any], plots: Mapping[str, str], alarms: Sequence
         f"Scale {tree['scale']}{': ' + tree['scale_title'] if tree['scale_title'] else ''}; {format_count(tree['tokens'])} training tokens a run; seeds "
         f"{', '.join(map(str, tree['seeds']))}, each with {'its own weights and order of samples' if tree['seed_changes'] == 'train' else 'its own road'}.",
         *([f"**Not finished: {', '.join(tree['runs']['missing'])}.**"] if tree["runs"]["missing"] else []),
+        *(f"**{note}**" for note in tree["notes"]),
         "",
         *_table(
             ["arm", "what", "parameters", "phases", "training a run", "paper"],
@@ -48,6 +49,7 @@ def markdown(tree: Mapping[str, Any], plots: Mapping[str, str], alarms: Sequence
     for metric, found in tree["metrics"].items():
         better = "lower" if found["lower_is_better"] else "higher"
         lines += ["", f"## {metric}: {found['unit']}, {better} is better", "", f"![{metric}]({plots[metric]})", ""]
+        lines += [found["note"], ""] if found["note"] else []
         lines += _table(
             ["arm", "mean [95 %]", "by seed"],
             [[arm, _range(values), ", ".join(f"{value:.4g}" for value in values["by_seed"].values())] for arm, values in found["arms"].items()],

@@ -11,14 +11,10 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.recipe.stage import Road, Stage
 
 
-def _road(out, bits=(), verdicts=(), results=None, validation=None, auc=None):
-    stages = [
-        Stage(name, name.partition(" ")[0], name.replace(" ", "-"), 1, {}, lambda inputs, work: {})
-        for name in ("annotate", "train continued", "evaluate continued")
-    ]
+def _road(out, bits=(), verdicts=(), results=None, validation=None):
+    stages = [Stage(name, name.partition(" ")[0], name.replace(" ", "-"), 1, {}, lambda inputs, work: {}) for name in ("train continued", "evaluate continued")]
     for stage in stages:
         (out / stage.folder).mkdir(parents=True)
-    (out / "annotate" / "summary.json").write_text(json.dumps({"validation": {"auc": auc}}))
     (out / "train-continued" / "summary.json").write_text(json.dumps({"validation": validation or {}}))
     folder = out / "evaluate-continued"
     (folder / "results.json").write_text(json.dumps(results or {"bits_per_byte": {}}))
@@ -34,11 +30,11 @@ def _bits(name, language, item, bits, size):
 
 def test_texts_are_items_and_languages_are_told_apart_where_there_are_several(tmp_path):
     rows = [_bits("heldout", "C", "C/0", 30, 10), _bits("heldout", "Python", "Python/0", 20, 10), _bits("humaneval+", "Python", "HumanEval/0", 8, 4)]
-    found = read_run(_road(tmp_path, rows, validation={"heldout": 3.0, "high_quality": 2.5, "synthetic": None}, auc=0.9)).items
+    found = read_run(_road(tmp_path, rows, validation={"heldout": 3.0, "high_quality": 2.5, "synthetic": None})).items
     assert found["bits/heldout"] == {"C/0": (30, 10), "Python/0": (20, 10)}
     assert found["bits/heldout/C"] == {"C/0": (30, 10)}
     assert "bits/humaneval+/Python" not in found and found["bits/humaneval+"] == {"HumanEval/0": (8, 4)}
-    assert (found["validation/gap"], found["annotator/auc"]) == ({"": (0.5, 1)}, {"": (0.9, 1)})
+    assert found["validation/gap"] == {"": (0.5, 1)}
     assert "validation/synthetic" not in found
 
 
@@ -81,8 +77,8 @@ def test_arms_are_assembled_over_the_items_all_their_seeds_have():
 
 
 def test_what_a_metrics_name_says():
-    assert lower_is_better("bits/heldout") and lower_is_better("validation/gap") and not lower_is_better("pass@1/x") and not lower_is_better("annotator/auc")
-    assert {unit(name) for name in ("bits/a", "validation/a", "pass@1/a", "annotator/auc")} == {"bits per byte", "nats a token", "share solved", "ROC-AUC"}
+    assert lower_is_better("bits/heldout") and lower_is_better("validation/gap") and not lower_is_better("pass@1/x") and not lower_is_better("annotator/x")
+    assert {unit(name) for name in ("bits/a", "validation/a", "pass@1/a", "annotator/a")} == {"bits per byte", "nats a token", "share solved", "ROC-AUC"}
 
 
 def test_every_metric_has_a_plot_of_its_own():

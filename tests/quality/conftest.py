@@ -78,12 +78,10 @@ def tokenizer(documents, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def small_encoder(tmp_path_factory):
+def random_encoder(folder):
     """A BERT of two layers with random weights and the real tokenizer: same code path, hundreds of sections a second."""
     from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("encoder")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copy(fixture("all-MiniLM-L6-v2") / name, folder)
     with torch.random.fork_rng():
@@ -91,6 +89,11 @@ def small_encoder(tmp_path_factory):
         config = BertConfig(vocab_size=30522, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, max_position_embeddings=512)
         BertModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory):
+    return random_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from megatron_snow.quality.audit.intervals import bootstrap, estimate
 from megatron_snow.quality.audit.scorer import Scorer
 from megatron_snow.quality.audit.seeds import ablate_seeds
 from megatron_snow.quality.audit.settings import AuditSettings
+from megatron_snow.quality.audit.solutions import PYTHON, rank
 from megatron_snow.quality.audit.traits import correlations, explained
 from megatron_snow.quality.audit.unseen import Drawing, Unseen
 from megatron_snow.quality.scored import read_scores
 from megatron_snow.quality.validation import roc
 
-PYTHON = "Python"  # every benchmark's language
 _FEWEST = 20  # unseen files for anything to be said (ours)
 RESULT = "validation.json"
 
@@ -87,20 +87,19 @@ def audit(settings: AuditSettings, seed: int, artefact: Path, corpus: Path, work
 
 def _benchmarks(scorer: Scorer, problems: dict[str, list[Problem]], random: Unseen, settings: AuditSettings, seed: int) -> list[dict[str, Any]]:
     """ROC-AUC of each benchmark's solutions against random Python files; whole groups are drawn for the interval, a solution being one."""
-    against = scorer.scores([document["text"] for document in random.documents], [PYTHON] * len(random.documents), "scoring unseen Python files")
+    ranked, against = rank(scorer, problems, random.documents)
     repositories = [document["repository"] for document in random.documents]
     found = []
-    for name, some in problems.items():
-        texts = [problem.prompt + problem.canonical_solution for problem in some]
-        scores = np.concatenate([scorer.scores(texts, [PYTHON] * len(texts), f"scoring {name}'s solutions"), against])
-        positive = np.arange(len(scores)) < len(texts)
-        groups = [f"solution {number}" for number in range(len(texts))] + repositories
+    for name, solutions in ranked.items():
+        scores = np.concatenate([solutions, against])
+        positive = np.arange(len(scores)) < len(solutions)
+        groups = [f"solution {number}" for number in range(len(solutions))] + repositories
         measured = roc(positive, scores)
         interval = bootstrap(auc_of(positive, scores), groups, settings.resamples, seed, positive)
-        say(f"  {name}: ROC-AUC {measured['auc']:.3f} of {len(texts)} solutions against {len(against)} unseen files")
+        say(f"  {name}: ROC-AUC {measured['auc']:.3f} of {len(solutions)} solutions against {len(against)} unseen files")
         found.append(
             {
-                "name": name, "language": PYTHON, "solutions": len(texts), "random": len(against), "new_repositories": random.new_repositories,
+                "name": name, "language": PYTHON, "solutions": len(solutions), "random": len(against), "new_repositories": random.new_repositories,
                 "auc": measured["auc"], "interval": interval, "points": measured["points"],
             }
         )  # fmt: skip

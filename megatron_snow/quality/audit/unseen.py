@@ -22,6 +22,17 @@ class Unseen:
     """Of these from repositories that no training file is from; the others are unlabelled files of known repositories."""
 
 
+def held_out(corpus: Path, language: str, count: int, seed: int) -> list[Document]:
+    """Up to ``count`` files of the corpus's held-out tier, in the order of the draw: no annotator learns from those repositories, whatever its settings."""
+    tier, draw = corpus / "heldout", Draw(count, seed, f"unseen {language}")
+    for document in track(read_documents(tier), "looking for unseen files", unit="files"):
+        if document["language"] == language:
+            draw.offer(document["id"])
+    names = dict.fromkeys(draw.names())
+    found = {document["id"]: document for document in read_documents(tier) if document["id"] in names}
+    return [found[name] for name in names]
+
+
 class Drawing:
     """Draws from the held-out and the standard tier; repositories of the training set come in only where the others do not suffice."""
 
