@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.manifest import Manifest, hash_files, read_manifest
+from megatron_snow.artifacts.manifest import FileEntry, Manifest, hash_files, read_manifest
 from megatron_snow.artifacts.settings import digest
 
 FOLDER = ".verified"
@@ -36,6 +36,20 @@ class Verified:
 
     def __init__(self, out: Path) -> None:
         self._out = out
+        self._sized: set[tuple[Path, str, str]] = set()
+
+    def lost(self, folder: Path, manifest: Manifest) -> Fault | None:
+        """A file that is gone or of another size than the manifest says, by what the file system lists: nothing is read.
+
+        An artefact found whole is not looked at again through this object: a road asks where it stands at every stage.
+        """
+        made = folder, manifest.key, manifest.started
+        if made in self._sized:
+            return None
+        fault = next((fault for name, entry in manifest.files.items() if (fault := _size_fault(folder / name, entry, _stamp(folder / name)))), None)
+        if fault is None:
+            self._sized.add(made)
+        return fault
 
     def check(self, folder: Path, remedy: str) -> None:
         """Look at every file of an artefact; read those not known to be right. Raises SnowError naming the first that is not, with ``remedy``."""
@@ -45,8 +59,7 @@ class Verified:
         known = self._recall(folder, manifest)
         faults = self._faults(folder, manifest, known)
         if faults:
-            path, what = faults[0]
-            raise SnowError(f"{path} {what}; put it back as it was, or delete {folder} and {remedy}")
+            raise SnowError(complaint(faults[0], folder, remedy))
 
     def read_all(self, folder: Path) -> list[Fault]:
         """Read an artefact whole, whatever is known of it; returns what is wrong with it. Raises SnowError where its manifest is damaged."""
@@ -60,13 +73,7 @@ class Verified:
 
     def _faults(self, folder: Path, manifest: Manifest, known: dict[str, Stamp]) -> list[Fault]:
         stamps = {name: _stamp(folder / name) for name in manifest.files}  # taken before the bytes are read: a change meanwhile is seen next time
-        faults = []
-        for name, entry in manifest.files.items():
-            stamp = stamps[name]
-            if stamp is None:
-                faults.append(Fault(folder / name, "is missing, its manifest names it"))
-            elif stamp[0] != entry.bytes:
-                faults.append(Fault(folder / name, f"has {stamp[0]:,} bytes, its manifest says {entry.bytes:,}: cut short or edited"))
+        faults = [fault for name, entry in manifest.files.items() if (fault := _size_fault(folder / name, entry, stamps[name]))]
         if faults:
             return faults
         unread = [name for name, stamp in stamps.items() if known.get(name) != stamp]
@@ -102,6 +109,17 @@ class Verified:
 def _of(manifest: Manifest) -> str:
     """What a record is about: the files the manifest names, with their contents."""
     return digest({name: [entry.bytes, entry.sha256] for name, entry in manifest.files.items()})
+
+
+def complaint(fault: Fault, folder: Path, remedy: str) -> str:
+    """What is wrong with an artefact and what to do about it."""
+    return f"{fault.path} {fault.what}; put it back as it was, or delete {folder} and {remedy}"
+
+
+def _size_fault(path: Path, entry: FileEntry, stamp: Stamp | None) -> Fault | None:
+    if stamp is None:
+        return Fault(path, "is missing, its manifest names it")
+    return Fault(path, f"has {stamp[0]:,} bytes, its manifest says {entry.bytes:,}: cut short or edited") if stamp[0] != entry.bytes else None
 
 
 def _stamp(path: Path) -> Stamp | None:

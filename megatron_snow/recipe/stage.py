@@ -1,7 +1,8 @@
 """One stage of the road: an arrow applied once, with its state on disk.
 
 A stage is *done* when its artefact's key equals the key of what would be made now; then it is skipped. Otherwise it is
-*stale* (with the reason), *partial* (a killed run of the same key can go on) or *missing*.
+*stale* (with the reason), *partial* (a killed run of the same key can go on), *missing*, or *damaged*: a file that its manifest
+names is gone or of another size. What was made of a damaged artefact before stays done; what is not made yet waits.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.integrity import Verified
+from megatron_snow.artifacts.integrity import Verified, complaint
 from megatron_snow.artifacts.manifest import Manifest, read_manifest
 from megatron_snow.artifacts.publish import Building, work_folder
 
-State = Literal["done", "stale", "partial", "missing", "waiting"]
+State = Literal["done", "stale", "partial", "missing", "waiting", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,19 @@ class Road:
     def _look(self, name: str, known: dict[str, Status]) -> Status:
         stage = self.stages[name]
         manifest = read_manifest(self.folder(name))
-        unready = [other for other in stage.inputs if self._status(other, known).state != "done"]
-        if unready:
-            return Status("waiting", f"after {unready[0]}" + (f" and {len(unready) - 1} more" if unready[1:] else ""), manifest)
+        states = {other: self._status(other, known).state for other in stage.inputs}
+        if unready := [other for other, state in states.items() if state not in ("done", "damaged")]:
+            return Status("waiting", _after(unready), manifest)
         try:
             building = self.building(stage)
         except SnowError as error:  # a source that is not there yet: the plan says so, making it fails with the same words
             return Status("waiting", str(error), manifest)
         if manifest is not None and manifest.key == building.key:
+            if fault := self.verified.lost(self.folder(name), manifest):
+                return Status("damaged", complaint(fault, self.folder(name), self._again(name)), manifest)
             return Status("done", f"{manifest.seconds:.0f} s on {manifest.started[:10]}", manifest)
+        if unready := [other for other, state in states.items() if state == "damaged"]:
+            return Status("waiting", _after(unready), manifest)
         key_file = building.work / "KEY"
         if key_file.exists() and key_file.read_text() == building.key:
             return Status("partial", "a killed run goes on", manifest)
@@ -122,14 +127,16 @@ class Road:
     def make(self, name: str) -> Manifest:
         """Run one stage and publish its artefact; adopts what a killed run finished. Raises SnowError where inputs are not done."""
         stage = self.stages[name]
-        for other in stage.inputs:
+        for other in (name, *stage.inputs):
             status = self.status(other)
-            if status.state != "done":
+            if status.state == "damaged":  # not made again of itself: what is gone may be on a disk that is not there today
+                raise SnowError(status.why)
+            if other != name and status.state != "done":
                 raise SnowError(
                     f"{name} stands on {other}, which is {status.state} ({status.why}); run `snow {self.stages[other].arrow}` first, or `snow run` for all"
                 )
         for other in stage.inputs:
-            self.verified.check(self.folder(other), f"run `snow {self.stages[other].arrow}` again")
+            self.verified.check(self.folder(other), self._again(other))
         building = self.building(stage).open()
         adopted = building.finished
         if not adopted:
@@ -139,10 +146,17 @@ class Road:
             self.verified.remember(self.folder(name))
         return manifest
 
+    def _again(self, name: str) -> str:
+        return f"run `snow {self.stages[name].arrow}` again"
+
     def take_part(self, name: str) -> None:
         """Run a stage that another process makes, in the folder that it opened; publishes nothing."""
         stage = self.stages[name]
         stage.run({other: self.folder(other) for other in stage.inputs}, work_folder(self.folder(name)))
+
+
+def _after(unready: list[str]) -> str:
+    return f"after {unready[0]}" + (f" and {len(unready) - 1} more" if unready[1:] else "")
 
 
 def _difference(manifest: Manifest, building: Building, stage: Stage) -> str:

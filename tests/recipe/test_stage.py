@@ -3,6 +3,7 @@
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.recipe.drive import drive
 from megatron_snow.recipe.stage import Road, Stage
 
 
@@ -91,3 +92,27 @@ def test_a_failing_stage_publishes_nothing(tmp_path):
         road.make("corpus")
     assert not road.folder("corpus").exists()
     assert road.status("corpus").state == "partial"
+
+
+def test_an_artefact_whose_files_are_gone_is_not_done(tmp_path):
+    """The plan says so; nothing is made of it, and it is not made again unasked. What was made of it before is as done as it was."""
+    Words(tmp_path).run()
+    gone = tmp_path / "1-corpus" / "f"
+    text = gone.read_text()
+    for spoil, complaint in ((gone.unlink, "is missing, its manifest names it"), (lambda: gone.write_text("a"), "has 1 bytes, its manifest says 3")):
+        spoil()
+        words = Words(tmp_path)
+        found = words.road.statuses()
+        assert found["corpus"].state == "damaged" and f"{gone} {complaint}" in found["corpus"].why and "run `snow corpus` again" in found["corpus"].why
+        assert (found["tokenizer"].state, found["train"].state) == ("done", "done")
+        for asked in (words, Words(tmp_path, tokenizer=2)):
+            with pytest.raises(SnowError, match=complaint):
+                drive(asked.road, list(asked.road.stages))
+            assert asked.ran == []
+    changed = Words(tmp_path, tokenizer=2).road.statuses()
+    assert (changed["tokenizer"].state, changed["tokenizer"].why) == ("waiting", "after corpus") and changed["train"].state == "waiting"
+    gone.write_text(text)
+    assert Words(tmp_path).run() == []
+    assert Words(tmp_path, corpus="c d").run() == ["corpus", "tokenizer", "train"]
+    gone.unlink()  # what would be made anew is made anew
+    assert Words(tmp_path).run() == ["corpus", "tokenizer", "train"]
