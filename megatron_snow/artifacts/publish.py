@@ -1,7 +1,8 @@
 """Atomic publication: an artefact is whole or absent, whatever kills us.
 
 An arrow works in ``<folder>.building``; a ``KEY`` file there says whose work it is, so that a killed run with the
-same key goes on where it stopped and one with another key starts over. On success the manifest is written last and
+same key goes on where it stopped and one with another key starts over; what cost money to get (``keeps``) is then moved to
+``<folder>.kept`` first. On success the manifest is written last and
 the folder renamed into place; the artefact it replaces stays until then. A run killed between the two finds the
 finished manifest and only renames (``Building.finished``).
 """
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import itertools
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.machine import this_machine
 from megatron_snow.artifacts.manifest import FORMAT, NAME, Manifest, artefact_key, list_files, read_manifest, sealed, versions
+from megatron_snow.artifacts.progress import say
 
 _KEY_FILE = "KEY"
 
@@ -29,8 +32,12 @@ _KEY_FILE = "KEY"
 class Building:
     """An artefact being made: write below ``work``, put numbers into ``counts``."""
 
-    def __init__(self, folder: Path, arrow: str, arrow_version: int, settings: dict[str, Any], seed: int, inputs: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, arrow: str, arrow_version: int, settings: dict[str, Any], seed: int, inputs: dict[str, str],
+        keeps: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.folder = folder
+        self._keeps = keeps
         self.work = work_folder(folder)
         self.counts: dict[str, Any] = {}
         self._arrow, self._arrow_version = arrow, arrow_version
@@ -42,10 +49,20 @@ class Building:
         """Make or adopt the work folder."""
         key_file = self.work / _KEY_FILE
         if self.work.exists() and (not key_file.exists() or key_file.read_text() != self.key):
+            self._put_aside()
             shutil.rmtree(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
         write_atomically(key_file, self.key.encode())
         return self
+
+    def _put_aside(self) -> None:
+        """Move the files that are kept out of a work folder that is about to go."""
+        for path in (path for name in self._keeps if (path := self.work / name).exists()):
+            aside = kept_folder(self.folder)
+            aside.mkdir(exist_ok=True)
+            target = next(free for number in itertools.count(1) if not (free := aside / f"{number}-{path.name}").exists())
+            os.rename(path, target)
+            say(f"  {path} is of a run with other settings that was not finished: kept as {target}")
 
     @property
     def finished(self) -> bool:
@@ -91,6 +108,11 @@ class Building:
 def work_folder(folder: Path) -> Path:
     """Where an artefact is made before it is published."""
     return folder.with_name(folder.name + ".building")
+
+
+def kept_folder(folder: Path) -> Path:
+    """Where an artefact's kept files of unfinished runs with other settings lie, as ``<number>-<name>``."""
+    return folder.with_name(folder.name + ".kept")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

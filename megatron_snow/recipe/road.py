@@ -17,6 +17,7 @@ from megatron_snow.recipe.base import NAME as BASE
 from megatron_snow.recipe.base import base_checkpoint, base_fingerprint, base_stages
 from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road, Stage
+from megatron_snow.synthesis.settings import JOURNAL
 
 if TYPE_CHECKING:
     from megatron_snow.training.crew import Crew
@@ -105,7 +106,8 @@ def _synthesize(recipe: Recipe) -> Stage:
 
     corpus = {"decontamination": sought.identity(), "redaction": recipe.corpus.redaction.identity(), "licenses": recipe.corpus.licenses.identity()}
     settings, needs = recipe.synthesize.identity() | corpus, ("corpus", "annotate", "tokenizer")
-    return Stage("synthesize", "synthesize", "4-synthesize", 4, settings, run, needs, external=external, budget=recipe.budget.get("synthesize"))
+    keeps, budget = (JOURNAL,), recipe.budget.get("synthesize")
+    return Stage("synthesize", "synthesize", "4-synthesize", 4, settings, run, needs, external=external, keeps=keeps, budget=budget)
 
 
 def _made(recipe: Recipe) -> dict[str, str]:

@@ -41,6 +41,8 @@ class Stage:
     """Folder of this artefact -> the inputs that it alone is made of, where parts of it are read (``reads``)."""
     phase: str | None = None
     external: Callable[[], dict[str, str]] = field(default=dict)
+    keeps: tuple[str, ...] = ()
+    """Files that outlive an unfinished run with other settings (``artifacts.publish``)."""
     budget: int | None = None
     """Seconds the recipe allows for it, for the plan."""
 
@@ -70,7 +72,7 @@ class Road:
     def building(self, stage: Stage) -> Building:
         """The artefact a stage would make now. Raises SnowError where an input is missing."""
         inputs = {read: found for name in stage.inputs for read, found in self._fingerprints(name, stage).items()} | self._externals(stage)
-        return Building(self.folder(stage.name), stage.arrow, stage.version, stage.settings, self.seed, inputs)
+        return Building(self.folder(stage.name), stage.arrow, stage.version, stage.settings, self.seed, inputs, stage.keeps)
 
     def _externals(self, stage: Stage) -> dict[str, str]:
         """Fingerprints of what lies outside the road, taken once a run: scanning source folders takes seconds."""

@@ -15,7 +15,7 @@ import orjson
 
 from megatron_snow.artifacts.documents import read_documents, write_documents
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.publish import write_atomically
+from megatron_snow.artifacts.publish import kept_folder, write_atomically
 from megatron_snow.corpus.settings import DecontaminationSettings, LicenseSettings, RedactionSettings
 from megatron_snow.synthesis.checks import PASSED
 from megatron_snow.synthesis.diversity import diversity
@@ -27,7 +27,7 @@ from megatron_snow.synthesis.questions import Questions
 from megatron_snow.synthesis.run import Run
 from megatron_snow.synthesis.seeds import draw_seeds
 from megatron_snow.synthesis.server import model_name
-from megatron_snow.synthesis.settings import SynthesizeSettings
+from megatron_snow.synthesis.settings import JOURNAL, SynthesizeSettings
 from megatron_snow.synthesis.syntax import LANGUAGES
 from megatron_snow.synthesis.wire import Sampling
 
@@ -41,7 +41,8 @@ def synthesize(
 ) -> dict[str, Any]:  # fmt: skip
     """Ask for documents seeded by ``quality/high_quality`` and write those that pass. Goes on from ``work/journal.jsonl``. Returns counts.
 
-    Where ``work`` is an artefact being made, answers of the artefact that it will replace are used again for the same requests.
+    Where ``work`` is an artefact being made, answers to the same requests are used again: those of the artefact that it will replace, and those of
+    runs with other settings that were not finished.
 
     ``tokenizer``: the tokenizer arrow's folder, which counts accepted documents. ``redaction`` and ``licenses``: the corpus's,
     ``decontamination``: the corpus's and what evaluation reports beyond it. ``encoder`` (the annotator's) and ``standard`` (the
@@ -68,10 +69,9 @@ def synthesize(
     questions = Questions(draw.seeds, prompts, sampling, seed)
     own_words = tuple(words for prompt in prompts for words in prompt.own_words())
     brief = Brief(tokenizer, decontamination, redaction or RedactionSettings(), settings.min_characters, settings.near_duplicates, own_words, licenses)
-    published = work.with_name(work.name.removesuffix(".building")) / "journal.jsonl" if work.name.endswith(".building") else None
-    with Journal(work / "journal.jsonl") as journal:
+    with Journal(work / JOURNAL) as journal:
         run = Run(settings, questions, brief, journal)
-        run.recall(published)
+        run.recall(*_earlier(work))
         run.ask()
         kept = run.check(run.settle(lambda ids: (row for row in read_documents(tier) if row["id"] in ids)), work)
         if not kept:
@@ -94,6 +94,14 @@ def synthesize(
     return {name: summary[name] for name in ("requests", "answers", "unanswered", "accepted", "accepted_tokens", "ended", "model")} | {
         "dropped": run.tally.reasons(), "prompt_sha256": described["sha256"],
     }  # fmt: skip
+
+
+def _earlier(work: Path) -> tuple[list[Path], list[Path]]:
+    """Journals of the artefact that ``work`` will replace, and of unfinished runs with other settings."""
+    if not work.name.endswith(".building"):
+        return [], []
+    folder = work.with_name(work.name.removesuffix(".building"))
+    return [path for path in (folder / JOURNAL,) if path.exists()], sorted(kept_folder(folder).glob(f"*-{JOURNAL}"))
 
 
 def _listed(counts: dict[str, int]) -> str:

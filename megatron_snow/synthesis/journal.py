@@ -110,21 +110,35 @@ class Journal:
     def __contains__(self, request: str) -> bool:
         return request in self._offsets
 
-    def adopt(self, other: Path, wanted: Callable[[str], bool]) -> int:
-        """Take over the answers of another journal to requests that are ``wanted`` and have none here; returns how many.
+    def adopt(self, other: Path, wanted: Callable[[str], bool]) -> tuple[int, int]:
+        """Take over the answers of another journal to requests that are ``wanted`` and have none here.
+
+        Returns how many those are, and how many more it has that are not here.
 
         Raises SnowError where the other journal is damaged.
         """
-        count = 0
+        taken = left = 0
         with other.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.endswith(b"\n"):
                     break
                 answer = self._read(line, number, other)
-                if answer.finish_reason != FAILED and answer.id not in self._offsets and wanted(answer.id):
+                if answer.finish_reason == FAILED or answer.id in self._offsets:
+                    continue
+                if wanted(answer.id):
                     self.add(answer)
-                    count += 1
-        return count
+                    taken += 1
+                else:
+                    left += 1
+        return taken, left
+
+    def sync(self) -> None:
+        """All that was added is on the disk when this returns. Raises SnowError where the disk does not take it."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._trouble = error
+        self._complain()
 
     def failed(self, request: str) -> bool:
         """Whether the request failed for good and has no answer since."""

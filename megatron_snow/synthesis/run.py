@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,20 @@ class Run:
         self._last_failure = ""
         self._bytes: Counter[str] = Counter()
 
-    def recall(self, earlier: Path | None) -> None:
-        """Judge the answers that a killed run left, and those of an ``earlier`` journal to the same questions.
+    def recall(self, published: Sequence[Path], aside: Sequence[Path]) -> None:
+        """Judge the answers that a killed run left, and those of earlier journals to the same questions.
 
-        So another threshold or benchmark costs no answer: what was asked with the same prompt, sampling and seed is not asked again.
+        So another threshold or benchmark costs no answer: what was asked with the same prompt, sampling and seed is not asked again. A journal
+        that was put ``aside`` is deleted once this one has all its answers.
         """
-        if earlier is not None and earlier.exists():
-            asked = {request.id for _, request in self._questions}
-            if taken := self._journal.adopt(earlier, asked.__contains__):
+        asked = {request.id for _, request in self._questions} if (*published, *aside) else set()
+        for earlier in (*published, *aside):
+            taken, left = self._journal.adopt(earlier, asked.__contains__)
+            if taken:
                 say(f"  {taken} answers to the same requests are taken over from {earlier}")
+            if earlier in aside and not left:
+                self._journal.sync()
+                earlier.unlink()
         if not len(self._journal):
             return
         seeds = {request.id: one for one, request in self._questions if request.id in self._journal}

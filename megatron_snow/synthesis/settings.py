@@ -12,6 +12,9 @@ from megatron_snow.corpus.settings import NearDuplicateSettings
 from megatron_snow.sandbox.settings import SandboxSettings
 from megatron_snow.synthesis.prompt import load_prompt
 
+JOURNAL = "journal.jsonl"
+"""Every answer (``synthesis.journal``), in the arrow's work folder and then in its artefact."""
+
 
 class LocalServerSettings(Settings):
     """A server of our own on a loopback port, for trying the road: llama.cpp in a process that ends with ours."""

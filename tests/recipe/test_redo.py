@@ -243,3 +243,12 @@ def test_a_newer_version_of_an_arrow(recipe: Path, out: Path, stage: str) -> Non
     stages = [replace(one, version=one.version + 1) if one.name == stage else one for one in road.stages.values()]
     newer = Road(stages, out, road.seed)
     assert {name: status.why for name, status in newer.statuses().items() if status.state == "stale"} == {stage: "changed: the arrow's version"}
+
+
+def test_a_changed_setting_leaves_what_cost_money(recipe: Path, out: Path) -> None:
+    for temperature in ("0.8", "0.9"):
+        road = build_road(load_recipe(recipe, [f"synthesize.temperature={temperature}"]), out)
+        work = road.building(road.stages["synthesize"]).open().work
+        assert not (work / "journal.jsonl").exists()
+        (work / "journal.jsonl").write_text(temperature)
+    assert (road.folder("synthesize").with_name("4-synthesize.kept") / "1-journal.jsonl").read_text() == "0.8"

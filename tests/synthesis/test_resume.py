@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 from megatron_snow.artifacts.documents import read_documents
+from megatron_snow.artifacts.publish import Building, kept_folder
 from megatron_snow.synthesis import SynthesizeSettings, synthesize
 from tests.synthesis.conftest import DECONTAMINATION, MODEL, answer_slowly, answer_well, settings
 
@@ -16,6 +17,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from megatron_snow.corpus.settings import DecontaminationSettings
+from megatron_snow.artifacts.publish import Building, kept_folder
 from megatron_snow.synthesis import SynthesizeSettings, synthesize
 synthesize(SynthesizeSettings.model_validate_json(sys.argv[1]), 1, *map(Path, sys.argv[2:]), DecontaminationSettings())
 """
@@ -80,3 +82,31 @@ def test_answers_of_the_artefact_that_is_replaced_are_used_again(serve, quality,
     other.mkdir()
     synthesize(settings(endpoint), 1, quality, tokenizer, other, DECONTAMINATION)
     assert len(endpoint.asked) == asked + 21
+
+
+def test_no_answer_goes_with_a_run_whose_settings_change(serve, quality, tokenizer, tmp_path):
+    """A run is killed, its settings change, change again and change back: what was answered is never asked again."""
+    endpoint, folder = serve(), tmp_path / "4-synthesize"
+
+    def opened(chosen: SynthesizeSettings) -> Building:
+        return Building(folder, "synthesize", 1, chosen.identity(), 1, {}, ("journal.jsonl",)).open()
+
+    first = settings(endpoint)
+    synthesize(first, 1, quality, tokenizer, opened(first).work, DECONTAMINATION)  # killed before it was published
+    assert len(endpoint.asked) == 20
+    asked = (folder.with_name("4-synthesize.building") / "journal.jsonl").read_bytes()
+    warmer = settings(endpoint, temperature=1.5)
+    synthesize(warmer, 1, quality, tokenizer, opened(warmer).work, DECONTAMINATION)
+    assert len(endpoint.asked) == 40
+    (aside,) = kept_folder(folder).iterdir()
+    assert aside.name == "1-journal.jsonl" and aside.read_bytes() == asked  # of no use to other questions, and there
+    stricter = settings(endpoint, min_characters=101)
+    building = opened(stricter)
+    assert synthesize(stricter, 1, quality, tokenizer, building.work, DECONTAMINATION)["answers"] == 20
+    assert len(endpoint.asked) == 40
+    assert [path.name for path in kept_folder(folder).iterdir()] == ["2-journal.jsonl"]  # the first's answers are all in the third's journal now
+    building.publish()
+    building = opened(warmer)
+    synthesize(warmer, 1, quality, tokenizer, building.work, DECONTAMINATION)
+    assert len(endpoint.asked) == 40 and not list(kept_folder(folder).iterdir())
+    assert "journal.jsonl" in building.publish().files
