@@ -21,7 +21,7 @@ from megatron_snow.artifacts.progress import say
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.artifacts.units import format_count
-from megatron_snow.quality.settings import AnnotateSettings, JsonlPositives, ScoredPositives
+from megatron_snow.quality.settings import AnnotateSettings, JsonlPositives, JudgedPositives, ScoredPositives
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,11 +104,14 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
 
 
 def source_fingerprint(settings: AnnotateSettings) -> str:
-    """Changes with the files outside the road that the settings name: jsonl and parquet files, and a local encoder (sizes and times, cheap)."""
-    named = [source.path for source in settings.positives if isinstance(source, JsonlPositives | ScoredPositives)]
-    named = [settings.labels.path] if settings.labels else named
+    """Changes with the files outside the road that the settings name: jsonl, parquet, what people judged, a local encoder (sizes and times, cheap)."""
+    from megatron_snow.quality.audit.human import files_named
+
+    named = [Path(source.path) for source in settings.positives if isinstance(source, JsonlPositives | ScoredPositives)]
+    named += [file for source in settings.positives if isinstance(source, JudgedPositives) for file in files_named(Path(source.path))]
+    named = [Path(settings.labels.path)] if settings.labels else named
     folder = Path(settings.encoder)
-    found = [Path(path) for path in named] + (sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else [])
+    found = named + (sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else [])
     return digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [str(path), "missing"] for path in found])
 
 

@@ -13,7 +13,16 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.quality.draw import Draw, draw_key
 from megatron_snow.quality.heuristics import documented_functions
 from megatron_snow.quality.jsonl import row_names, rows
-from megatron_snow.quality.settings import AnnotateSettings, FunctionPositives, JsonlPositives, PositiveSource, RepositoryPositives, ScoredPositives
+from megatron_snow.quality.judged import judged_high
+from megatron_snow.quality.settings import (
+    AnnotateSettings,
+    FunctionPositives,
+    JsonlPositives,
+    JudgedPositives,
+    PositiveSource,
+    RepositoryPositives,
+    ScoredPositives,
+)
 from megatron_snow.quality.survey import Survey
 
 NEGATIVE = -1
@@ -46,6 +55,8 @@ def stands_for(source: PositiveSource) -> str:
             return "files of chosen repositories; stands in for the paper's 220k high-quality open-source files"
         case ScoredPositives():
             return f"corpus files that another annotator scored {source.least:g} or more, as the paper's Ann-Ins takes Ann-Edu's of 3.5 of 5"
+        case JudgedPositives():
+            return "files that people labelled high; an arm of the paper's experiments that its annotators replace"
         case FunctionPositives():
             return "documented Python functions cut out of corpus files; stands in for the paper's 80k instruction examples"
         case _:
@@ -63,9 +74,9 @@ def _text(document: Document, source: PositiveSource | None, seed: int) -> str:
 
 
 def read_labelled(settings: AnnotateSettings, seed: int, standard: Path, survey: Survey) -> Iterator[tuple[Example, str]]:
-    """Every labelled file with its text: those of the standard tier in its row order, then the jsonl rows.
+    """Every labelled file with its text: those of the standard tier in its row order, then rows of jsonl files and files from outside that people judged.
 
-    Raises SnowError where a jsonl file is missing or broken.
+    Raises SnowError where a file of them is missing or broken.
     """
     source_of = {name: index for index, names in enumerate(survey.positives) for name in names}
     source_of |= dict.fromkeys(survey.negatives, NEGATIVE) | dict.fromkeys(survey.pool, POOL)
@@ -85,6 +96,10 @@ def read_labelled(settings: AnnotateSettings, seed: int, standard: Path, survey:
         if isinstance(source, JsonlPositives):
             for name, text, repository, language, label in rows(source, index, survey.positives[index]):
                 yield Example(name, repository, language, index, label), text
+        elif isinstance(source, JudgedPositives) and any(name.startswith(f"positives[{index}]:") for name in survey.positives[index]):
+            for name, outside in judged_high(source, index, standard).items():
+                if outside is not None and name in survey.positives[index]:
+                    yield Example(name, name, outside[1], index, 1.0), outside[0]
 
 
 def split_by_repository(repositories: Sequence[str], positive: np.ndarray, share: float, seed: int) -> np.ndarray:

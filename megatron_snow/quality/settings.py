@@ -53,6 +53,19 @@ class ScoredPositives(Settings):
     """How many files to draw; all where fewer qualify."""
 
 
+class JudgedPositives(Settings):
+    """Positives that people chose: the files they labelled high, of the standard tier or from elsewhere."""
+
+    kind: Literal["judged"]
+    path: str
+    """A CSV with the columns ``path`` and ``label``, as ``snow validate-annotator --labels`` takes it: 0 and 1, or any scale; a path is a document's id,
+    ``repository/path``, or a file beside the CSV. Files of the held-out tier teach nothing."""
+    least: float | None = None
+    """Lowest label that counts as high. None: what is above the middle of the lowest and the highest label."""
+    count: int = Field(ge=1)
+    """How many files to draw; all where fewer are labelled high."""
+
+
 class RepositoryPositives(Settings):
     """Positives from the standard tier: files of repositories that somebody vouches for.
 
@@ -107,7 +120,9 @@ class FunctionPositives(Settings):
     """Fewest and most lines of the body after the docstring (ours: HumanEval's solutions have 1 to 34 lines, median 6)."""
 
 
-PositiveSource = Annotated[JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives | ScoredPositives, Field(discriminator="kind")]
+PositiveSource = Annotated[
+    JsonlPositives | RepositoryPositives | HeuristicPositives | FunctionPositives | ScoredPositives | JudgedPositives, Field(discriminator="kind")
+]
 
 _CODE = JsonlPositives(path="annotator/high_quality_code.jsonl.zst", count=220_000)  # the file is the user's; the paper's: hqcode on the hub, synthetic
 _INSTRUCTIONS = JsonlPositives(path="annotator/instructions.jsonl.zst", count=80_000, columns=("instruction", "response"))  # Magicoder, StarCoder2-Instruct
@@ -124,7 +139,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 The paper changes the positives alone, so that the negatives of Ann-Ins and Ann-HQ are Ann-HQIns's 300k. Its 220k files are hqcode
 (reference 39: huggingface.co/datasets/yuxiang630/hqcode). ``snow label`` makes Ann-Edu's file; its scores.parquet is what Ann-Ins reads.
 """
-ANN_HQINS = (_CODE, _INSTRUCTIONS)
 
 
 class HeadSettings(Settings):
@@ -214,7 +228,7 @@ class AnnotateSettings(Settings):
     executor: Annotated[Executor, RUNTIME] = LocalExecutor()
     """Where the tier is scored: ``{kind: slurm, partition: gpu, options: {gres: "gpu:1"}}`` scores each shard in a job, as ``corpus.executor`` does.
     The process that sends the jobs embeds the labelled files, so it needs a device of the jobs' kind: vectors of another kind have other bits."""
-    positives: tuple[PositiveSource, ...] = ANN_HQINS
+    positives: tuple[PositiveSource, ...] = PRESETS["ann_hqins"]["positives"]
     """Sources of files labelled good: paper section 2.3, 220k code files and 80k instruction examples."""
     negatives: int = Field(default=300_000, ge=1)
     """Random files of the standard tier: paper section 2.3 ("300", which must mean 300k)."""

@@ -17,12 +17,14 @@ from megatron_snow.artifacts.progress import track
 from megatron_snow.quality.draw import KEY_SPACE, Draw, apportion, draw_key
 from megatron_snow.quality.heuristics import documented_functions, looks_cared_for
 from megatron_snow.quality.jsonl import row_names
+from megatron_snow.quality.judged import judged_high
 from megatron_snow.quality.scored import scored_names
 from megatron_snow.quality.settings import (
     AnnotateSettings,
     FunctionPositives,
     HeuristicPositives,
     JsonlPositives,
+    JudgedPositives,
     PositiveSource,
     RepositoryPositives,
     ScoredPositives,
@@ -55,7 +57,7 @@ class Survey:
     bytes: dict[str, int]
     """UTF-8 bytes of each language in the standard tier."""
     positives: tuple[frozenset[str], ...]
-    """For each source of positives the names drawn: document ids, or rows of a jsonl file. Disjoint."""
+    """For each source of positives the names drawn: document ids, rows of a jsonl file, or files from outside that people judged. Disjoint."""
     negatives: frozenset[str]
     """Document ids; none of them is a positive."""
     pool: frozenset[str]
@@ -77,14 +79,14 @@ def _qualifies(document: Document, source: PositiveSource, scored: frozenset[str
             return looks_cared_for(document, source)
         case FunctionPositives():
             return document["language"] == "Python" and bool(documented_functions(document["text"], source))
-        case JsonlPositives():
-            return False
+        case JsonlPositives() | JudgedPositives():
+            return False  # their names are known before the pass
 
 
 class _Draws:
     """The running draws of one pass."""
 
-    def __init__(self, settings: AnnotateSettings, seed: int) -> None:
+    def __init__(self, settings: AnnotateSettings, seed: int, standard: Path) -> None:
         self._settings, self._seed = settings, seed
         sources = () if settings.labels else settings.positives
         self._sources = sources
@@ -96,14 +98,14 @@ class _Draws:
         self._sampled: dict[str, Draw] = {}
         self._eligible: Counter[str] = Counter()
         for index, source in enumerate(sources):
-            if isinstance(source, JsonlPositives):
-                for name in row_names(source, index):
+            if isinstance(source, JsonlPositives | JudgedPositives):
+                for name in row_names(source, index) if isinstance(source, JsonlPositives) else judged_high(source, index, standard):
                     self._positives[index].offer(name)
 
     def offer(self, document: Document) -> None:
         name, language, settings = document["id"], document["language"], self._settings
         for draw, source, scored in zip(self._positives, self._sources, self._scored, strict=True):
-            if not isinstance(source, JsonlPositives):
+            if not isinstance(source, JsonlPositives | JudgedPositives):
                 draw.offer(name, lambda source=source, scored=scored: _qualifies(document, source, scored))  # type: ignore[misc]
         if self._sources:
             self._negatives.offer(name)
@@ -153,8 +155,8 @@ class _Draws:
 def take_survey(settings: AnnotateSettings, seed: int, standard: Path) -> Survey:
     """Read the standard tier once. Raises SnowError where it is empty, a source has no positive, nothing is left to be negative, or nothing is to be scored."""
     if not settings.positives and settings.labels is None:
-        raise SnowError("annotate.positives is empty: name a source of high-quality files (kind: jsonl, repositories, heuristic, functions or scored)")
-    draws = _Draws(settings, seed)
+        raise SnowError("annotate.positives is empty: name a source of high-quality files (kind: jsonl, repositories, heuristic, functions, scored or judged)")
+    draws = _Draws(settings, seed, standard)
     files: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for document in track(read_documents(standard), "surveying the standard tier", unit="files"):

@@ -7,6 +7,7 @@ import pytest
 from megatron_snow.ablation.arms import open_study, tokens_seen
 from megatron_snow.ablation.plan import render
 from megatron_snow.ablation.store import Roads
+from megatron_snow.quality.settings import AnnotateSettings, JudgedPositives
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "examples" / "studies").glob("*.yaml"))
@@ -29,6 +30,28 @@ def test_a_shipped_study_opens_at_every_scale_and_plans(path, tmp_path, monkeypa
         assert all(name in text for name in opened.study.arms)
         assert "to do, one at a time: " in text
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_arms_that_need_a_file_are_run_where_it_is_there(tmp_path, monkeypatch):
+    """Left out, and said so, without them; with them recipes like the others', at both scales."""
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / "examples" / "studies" / "annotators.yaml"
+    assert open_study(path).absent.keys() == {"ann_edu", "human"}
+    assert open_study(path, "gpu").absent.keys() == {"ann_edu", "ann_ins", "human"}
+    for scale in ("cpu", "gpu"):
+        for needed in open_study(path, scale).absent.values():
+            Path(needed).parent.mkdir(parents=True, exist_ok=True)
+            Path(needed).write_text("path,label\n")
+    for scale in ("cpu", "gpu"):
+        opened = open_study(path, scale)
+        assert not opened.absent
+        of = {unit.arm: unit.recipe.annotate for unit in opened.units}
+        assert of["human"].positives == (JudgedPositives(kind="judged", path="data/annotator/human_labels.csv", count=of["human"].positives[0].count),)
+        labels = of["ann_edu"].labels
+        assert labels is not None and (tmp_path / labels.path).exists()
+    ins, paper = of["ann_ins"].positives, AnnotateSettings(preset="ann_ins").positives
+    assert [(one.kind, one.count, getattr(one, "least", None)) for one in ins] == [(one.kind, one.count, getattr(one, "least", None)) for one in paper]
+    assert {arm: one.negatives for arm, one in of.items()} == dict.fromkeys(of, 300_000)
 
 
 def test_the_issues_seven_studies_are_there():

@@ -1,4 +1,4 @@
-"""Agreement with people: a CSV of paths and labels."""
+"""People's judgement, a CSV of paths and labels: read for an audit and for an annotator that they teach; and an annotator's agreement with it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,20 @@ class Judged:
     languages: list[str]
     groups: list[str]
     """Repositories; a file from outside the corpus is one by itself."""
+    places: list[tuple[Path, str] | None]
+    """Tier and id of the document; None for a file from outside the corpus."""
     labels: np.ndarray
     """float64"""
+
+    @property
+    def high(self) -> np.ndarray:
+        """bool: the label is the upper of two, or in the upper half of the scale that was used."""
+        return self.labels > self.middle
+
+    @property
+    def middle(self) -> float:
+        """Between the lowest and the highest label."""
+        return float(self.labels.min() + self.labels.max()) / 2
 
 
 def read_labels(path: Path, tiers: Iterable[Path]) -> Judged:
@@ -38,23 +50,36 @@ def read_labels(path: Path, tiers: Iterable[Path]) -> Judged:
     Raises SnowError where the CSV is missing or lacks a column, a label is no number, a file cannot be found, or there are too few.
     """
     wanted = _rows(path)
-    found: dict[str, Document] = {}
+    found: dict[str, tuple[Path, Document]] = {}
     for tier in tiers:
         for document in read_documents(tier):
             for name in (document["id"], f"{document['repository']}/{document['path']}"):
                 if name in wanted and name not in found:
-                    found[name] = document
-    judged = Judged([], [], [], [], np.array([wanted[name] for name in wanted], dtype=np.float64))
+                    found[name] = tier, document
+    judged = Judged([], [], [], [], [], np.array([wanted[name] for name in wanted], dtype=np.float64))
     for name in wanted:
         known = found.get(name)
+        judged.names.append(name)
         if known is not None:
-            text, language, group = known["text"], known["language"], known["repository"]
+            tier, document = known
+            text, language, group = document["text"], document["language"], document["repository"]
+            judged.places.append((tier, document["id"]))
         else:
             text = _file(name, path)
             language, group = detect(name, text.encode()) or "unknown", name
-        for values, value in zip((judged.names, judged.texts, judged.languages, judged.groups), (name, text, language, group), strict=True):
+            judged.places.append(None)
+        for values, value in zip((judged.texts, judged.languages, judged.groups), (text, language, group), strict=True):
             values.append(value)
     return judged
+
+
+def files_named(path: Path) -> list[Path]:
+    """The CSV and what it names on disk, where it can be read: what an annotator's key must know of. Raises nothing."""
+    try:
+        names = _rows(path)
+    except SnowError:
+        return [path]
+    return [path, *(candidate for name in names for candidate in _candidates(name, path) if candidate.is_file())]
 
 
 def _rows(path: Path) -> dict[str, float]:
@@ -84,8 +109,12 @@ def _rows(path: Path) -> dict[str, float]:
     return rows
 
 
+def _candidates(name: str, labels: Path) -> tuple[Path, Path]:
+    return labels.parent / name, Path(name)
+
+
 def _file(name: str, labels: Path) -> str:
-    for candidate in (labels.parent / name, Path(name)):
+    for candidate in _candidates(name, labels):
         try:
             return candidate.read_text(encoding="utf-8", errors="replace")
         except (OSError, ValueError):
@@ -98,9 +127,8 @@ def agreement(judged: Judged, scores: np.ndarray, probability: np.ndarray | None
     (of the score where nothing is calibrated) against the upper of two labels, or the upper half of a scale."""
     labels = judged.labels
     result: dict[str, Any] = {"files": len(labels), "spearman": estimate(spearman(scores, labels), judged.groups, resamples, seed)}
-    middle = (labels.min() + labels.max()) / 2
-    good = labels > middle
-    result["good"] = {"files": int(good.sum()), "label_above": float(middle)}
+    good = judged.high
+    result["good"] = {"files": int(good.sum()), "label_above": judged.middle}
     result["auc"] = estimate(auc(good, scores), judged.groups, resamples, seed) if 0 < good.sum() < len(good) else None
     shown = np.clip(scores if probability is None else probability, 0, 1)
     result["calibration"] = reliability(shown, good)
