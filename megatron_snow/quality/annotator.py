@@ -104,14 +104,17 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
 
 
 def source_fingerprint(settings: AnnotateSettings) -> str:
-    """Changes with the files outside the road that the settings name: jsonl, parquet, what people judged, a local encoder (sizes and times, cheap)."""
+    """Changes with the files outside the road that the settings name: jsonl, parquet, what people judged, a local encoder (sizes and times, cheap).
+
+    An encoder's folders within its own count: how sentence-transformers pool is said in ``1_Pooling/config.json``.
+    """
     from megatron_snow.quality.audit.human import files_named
 
     named = [Path(source.path) for source in settings.positives if isinstance(source, JsonlPositives | ScoredPositives)]
     named += [file for source in settings.positives if isinstance(source, JudgedPositives) for file in files_named(Path(source.path))]
     named = [Path(settings.labels.path)] if settings.labels else named
     folder = Path(settings.encoder)
-    found = named + (sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else [])
+    found = named + (sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [])
     return digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [str(path), "missing"] for path in found])
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Inputs = Mapping[str, Path]
 Counts = dict[str, Any]
 
+_STANDARD = {"corpus": ("standard",)}  # what is read of the corpus: neither its summary nor its other tier redoes the arrow
+
 
 def build_road(recipe: Recipe, out: Path, crew: Crew | None = None) -> Road:
     """The stages of a recipe in the output folder ``out``; nothing runs yet. ``crew``: the ranks, where torchrun or srun started them."""
@@ -56,7 +58,8 @@ def _corpus(recipe: Recipe) -> Stage:
         taken_down = {} if recipe.corpus.take_down is None else {"take-down list": take_down_fingerprint(recipe.corpus.take_down)}
         return {"sources": source_fingerprint(recipe.corpus), "benchmarks": recipe.corpus.decontamination.fingerprint()} | taken_down
 
-    return Stage("corpus", "corpus", "1-corpus", 6, recipe.corpus.identity(), run, external=external, budget=recipe.budget.get("corpus"))
+    parts = dict.fromkeys(("standard", "heldout"), ())
+    return Stage("corpus", "corpus", "1-corpus", 6, recipe.corpus.identity(), run, parts=parts, external=external, budget=recipe.budget.get("corpus"))
 
 
 def _tokenizer(recipe: Recipe) -> Stage:
@@ -70,8 +73,8 @@ def _tokenizer(recipe: Recipe) -> Stage:
 
         return {"given tokenizer": tokenizer_fingerprint(recipe.tokenizer)}
 
-    settings = recipe.tokenizer.identity()
-    return Stage("tokenizer", "tokenizer", "2-tokenizer", 1, settings, run, ("corpus",), external=external, budget=recipe.budget.get("tokenizer"))
+    settings, budget = recipe.tokenizer.identity(), recipe.budget.get("tokenizer")
+    return Stage("tokenizer", "tokenizer", "2-tokenizer", 1, settings, run, ("corpus",), _STANDARD, external=external, budget=budget)
 
 
 def _annotate(recipe: Recipe) -> Stage:
@@ -85,8 +88,9 @@ def _annotate(recipe: Recipe) -> Stage:
 
         return {"positives and encoder": source_fingerprint(recipe.annotate)}
 
-    settings = recipe.annotate.identity()
-    return Stage("annotate", "annotate", "3-annotate", 3, settings, run, ("corpus", "tokenizer"), external=external, budget=recipe.budget.get("annotate"))
+    settings, needs, budget = recipe.annotate.identity(), ("corpus", "tokenizer"), recipe.budget.get("annotate")
+    parts = {"high_quality": ("corpus/standard", "tokenizer")}
+    return Stage("annotate", "annotate", "3-annotate", 3, settings, run, needs, _STANDARD, parts, external=external, budget=budget)
 
 
 def _synthesize(recipe: Recipe) -> Stage:
@@ -101,13 +105,13 @@ def _synthesize(recipe: Recipe) -> Stage:
             redaction=recipe.corpus.redaction, licenses=recipe.corpus.licenses, encoder=recipe.annotate, standard=inputs["corpus"] / "standard",
         )  # fmt: skip
 
-    def external() -> dict[str, str]:  # those of the corpus are among the corpus's own
-        return {} if sought == recipe.corpus.decontamination else {"benchmarks": sought.fingerprint()}
+    def external() -> dict[str, str]:  # the corpus's too: a problem that its documents lack may be in what a model writes
+        return {"benchmarks": sought.fingerprint()}
 
     corpus = {"decontamination": sought.identity(), "redaction": recipe.corpus.redaction.identity(), "licenses": recipe.corpus.licenses.identity()}
     settings, needs = recipe.synthesize.identity() | corpus, ("corpus", "annotate", "tokenizer")
-    keeps, budget = (JOURNAL,), recipe.budget.get("synthesize")
-    return Stage("synthesize", "synthesize", "4-synthesize", 4, settings, run, needs, external=external, keeps=keeps, budget=budget)
+    keeps, budget, parts = (JOURNAL,), recipe.budget.get("synthesize"), {"synthetic": ("corpus/standard", "annotate", "tokenizer")}
+    return Stage("synthesize", "synthesize", "4-synthesize", 4, settings, run, needs, _STANDARD, parts, external=external, keeps=keeps, budget=budget)
 
 
 def _made(recipe: Recipe) -> dict[str, str]:
@@ -130,8 +134,9 @@ def _tokenize(recipe: Recipe) -> Stage:
         return tokenize(recipe.tokenize, recipe.seed, {**_tiers(inputs, made), "heldout": inputs["corpus"] / "heldout"}, inputs["tokenizer"], work)
 
     needs = ("corpus", "tokenizer", *made.values())
-    parts = {tier: (maker, "tokenizer") for tier, maker in {"standard": "corpus", "heldout": "corpus", **made}.items()}
-    return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, parts=parts, budget=recipe.budget.get("tokenize"))
+    reads = {"corpus": ("standard", "heldout"), **{maker: (tier,) for tier, maker in made.items()}}
+    parts = {tier: (f"{maker}/{tier}", "tokenizer") for maker, tiers in reads.items() for tier in tiers}
+    return Stage("tokenize", "tokenize", "5-tokenize", 1, recipe.tokenize.identity(), run, needs, reads, parts, budget=recipe.budget.get("tokenize"))
 
 
 def _train(recipe: Recipe, crew: Crew | None) -> list[Stage]:

@@ -38,7 +38,7 @@ class Stage:
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Input -> the folders of it that are read, where that is not all of it: a change of the others redoes nothing here."""
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Folder of this artefact -> the inputs that it alone is made of, where parts of it are read (``reads``)."""
+    """Folder of this artefact -> the inputs (or ``input/part``) that it alone is made of, where parts of it are read (``reads``)."""
     phase: str | None = None
     external: Callable[[], dict[str, str]] = field(default=dict)
     keeps: tuple[str, ...] = ()

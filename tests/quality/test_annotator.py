@@ -161,8 +161,12 @@ def test_the_source_fingerprint_follows_the_files_outside_the_road(settings, tmp
     assert source_fingerprint(chosen) == prints[-1]
     rows.write_text('{"text": "ab"}\n')
     prints.append(source_fingerprint(chosen))
+    (tmp_path / "encoder" / "1_Pooling").mkdir(parents=True)
+    for text in ("{}", '{"pooling_mode_cls_token": true}'):
+        (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text(text)
+        prints.append(source_fingerprint(chosen.model_copy(update={"encoder": str(tmp_path / "encoder")})))
     prints.append(source_fingerprint(chosen.model_copy(update={"encoder": "fixture:all-MiniLM-L6-v2"})))
-    assert len(set(prints)) == 4
+    assert len(set(prints)) == 6
 
 
 def test_settings_import_without_the_heavy_libraries():

@@ -14,7 +14,6 @@ import orjson
 import pytest
 import yaml
 
-from megatron_snow.artifacts.publish import Building
 from megatron_snow.recipe.artefacts import training_states
 from megatron_snow.recipe.load import load_recipe
 from megatron_snow.recipe.road import build_road
@@ -200,18 +199,68 @@ def test_a_phase_stands_on_the_tiers_it_reads_only(recipe: Path, tmp_path: Path)
     road = build_road(load_recipe(recipe, [on_standard]), tmp_path)
     stand_in(road)
     road = build_road(load_recipe(recipe, [on_standard, "annotate.negatives=41"]), tmp_path)
-    for name, changed in (("annotate", "content"), ("synthesize", "content"), ("tokenize", "high_quality/content")):
-        building = road.building(road.stages[name]).open()
-        for part in ("content", *(f"{part}/content" for part in road.stages[name].parts)):
-            (building.work / part).parent.mkdir(exist_ok=True)
-            (building.work / part).write_text("other" if part == changed else part.partition("/")[0])
-        building.publish()
+    for name, changed in (("annotate", "high_quality/content"), ("synthesize", "content"), ("tokenize", "high_quality/content")):
+        made_again(road, name, changed)
     found = road.statuses()
     assert found["tokenize"].state == found["train general"].state == found["convert general"].state == "done"
     assert (found["train continued"].state, found["train continued"].why) == ("stale", "changed: input tokenize/high_quality")
     assert training_states(load_recipe(recipe, [on_standard]), road) == {
         "general": "trained", "continued": "trained on other tokens", "enhanced": "trained on other tokens",
     }  # fmt: skip
+
+
+def made_again(road: Road, name: str, changed: str) -> None:
+    """Publish a stand-in again whose file ``changed`` came out otherwise."""
+    building = road.building(road.stages[name]).open()
+    for part in ("content", *(f"{part}/content" for part in road.stages[name].parts)):
+        (building.work / part).parent.mkdir(exist_ok=True)
+        (building.work / part).write_text("other" if part == changed else name if part == "content" else part.partition("/")[0])
+    building.publish()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "changed", "redone"),
+    [
+        # Summaries, scores and answers are no training text: what is read of them alone is looked at again.
+        ("corpus", "corpus.decontamination.min_characters=40", "content", {"synthesize", *EVALUATE}),  # what is sought is synthesize's setting as well
+        ("corpus", "corpus.rules.max_line=900", "content", set(EVALUATE)),
+        ("corpus", "corpus.rules.max_line=900", "heldout/content", {"tokenize", *EVALUATE}),
+        ("corpus", "corpus.rules.max_line=900", "standard/content", {"tokenizer", "annotate", "synthesize", "tokenize", *EVALUATE}),
+        ("annotate", "annotate.section=128", "content", {"synthesize", *EVALUATE}),
+        ("annotate", "annotate.section=128", "high_quality/content", {"synthesize", "tokenize", *EVALUATE}),
+        ("synthesize", "synthesize.diversity=null", "content", set(EVALUATE)),
+        ("synthesize", "synthesize.diversity=null", "synthetic/content", {"tokenize", *EVALUATE}),
+    ],
+)
+def test_tiers_that_stay_the_same_redo_nothing(recipe: Path, out: Path, name: str, change: str, changed: str, redone: set[str]) -> None:
+    """An arrow that is made again and changes one file: whose key is another then."""
+    road = build_road(load_recipe(recipe, [change]), out)
+    made_again(road, name, changed)
+    found = {one for one, stage in road.stages.items() if road.status(one).manifest.key != road.building(stage).key}
+    assert found == {*redone, "report"}
+
+
+def test_an_edited_benchmark_redoes_what_must_not_hold_it(recipe: Path, tmp_path: Path) -> None:
+    """With as many problems as before: neither the corpus's counts nor its tiers need come out otherwise."""
+    row = {
+        "task_id": "Mbpp/2",
+        "prompt": "one",
+        "entry_point": "f",
+        "canonical_solution": "",
+        "base_input": [],
+        "plus_input": [],
+        "contract": "",
+        "assertion": "",
+        "atol": 0,
+    }
+    (tmp_path / "MbppPlus.jsonl").write_bytes(orjson.dumps(row) + b"\n")
+    sought = f"corpus.decontamination.benchmarks=[{{name: mbpp+, source: {tmp_path}}}]"
+    stand_in(build_road(load_recipe(recipe, [sought]), tmp_path / "out"))
+    (tmp_path / "MbppPlus.jsonl").write_bytes(orjson.dumps(row | {"prompt": "another"}) + b"\n")
+    road = build_road(load_recipe(recipe, [sought]), tmp_path / "out")
+    assert stale(road.statuses()) == {"corpus": "changed: input benchmarks"}
+    made_again(road, "corpus", "nothing")
+    assert stale(build_road(load_recipe(recipe, [sought]), tmp_path / "out").statuses()) == {"synthesize": "changed: input benchmarks"}
 
 
 def test_a_source_that_went_away_is_told_by_the_plan(recipe: Path, out: Path) -> None:
@@ -229,9 +278,7 @@ def test_an_arrow_that_comes_to_the_same_bytes_redoes_nothing_else(recipe: Path,
     touched(recipe.parent / "rows" / "0.jsonl")
     road = build_road(load_recipe(recipe), out)
     assert road.status("corpus").state == "stale" and road.status("tokenizer").state == "waiting"
-    building: Building = road.building(road.stages["corpus"]).open()
-    (building.work / "content").write_text("corpus")
-    building.publish()
+    made_again(road, "corpus", "nothing")
     assert {status.state for status in statuses(recipe, out).values()} == {"done"}
 
 
