@@ -147,7 +147,7 @@ def plan(
         raise SnowError(f"--gpu-memory: {error}") from error
     cluster = Cluster(gpus, memory, gpu_flops, mfu) if gpus is not None else None
     checked, road = open_road(recipe, overrides or [], out)
-    text, values = render_plan(checked, road, cluster), plan_values(checked, road)
+    text, values = render_plan(checked, road, cluster), plan_values(checked, road, cluster)
     if sample is not None:
         from megatron_snow.recipe.sample_estimate import estimate, render_estimate
 

@@ -21,6 +21,8 @@ from megatron_snow.training.memory import MemoryEstimate, checkpoint_bytes, esti
 from megatron_snow.training.settings import PhaseSettings
 
 _DAY = 86_400
+_PARTS = ("parameters", "gradients", "optimizer", "activations", "working", "runtime")
+_COUNTED = ("documents", "tokens", "selected", "selected_tokens", "accepted", "accepted_tokens")  # of what arrows count, what the plan is read for
 
 
 def render_plan(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> str:
@@ -32,9 +34,15 @@ def render_plan(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> s
     return "\n".join([f"{recipe.name} -> {road.out}", "", *_arrows(road), "", *render_training(recipe, road, cluster)])
 
 
-def plan_values(recipe: Recipe, road: Road) -> dict[str, Any]:
-    """The plan for programs: arrows (state, why, budget in seconds, what a done one counted), parameters, bytes of a checkpoint, and phases."""
+def plan_values(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> dict[str, Any]:
+    """The plan for programs.
+
+    Arrows (state, why, budget in seconds, what a done one counted), parameters, bytes of a checkpoint, ``memory`` (bytes of the rank that needs
+    most, by what they are for, on how many ``processes``; ``usable`` of a GPU of the cluster), and phases: with a cluster ``step_seconds``,
+    ``hours`` and ``gpu_hours``, without one ``h100_hours`` as the text has them.
+    """
     vocabulary = _padded(recipe, road)
+    processes, memory = _most_memory(recipe, vocabulary, cluster)
     arrows = {
         name: {
             "state": status.state,
@@ -47,7 +55,7 @@ def plan_values(recipe: Recipe, road: Road) -> dict[str, Any]:
     phases = {
         name: {
             "tokens": phase.tokens, "steps": phase.steps, "batch": phase.batch, "sequence": phase.sequence, "blend": phase.mix,
-            "flops": phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence),
+            "flops": phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence), **_time_values(recipe, vocabulary, phase, cluster),
         }
         for name, phase in recipe.train.phases.items()
     }  # fmt: skip
@@ -55,6 +63,8 @@ def plan_values(recipe: Recipe, road: Road) -> dict[str, Any]:
     return {
         "name": recipe.name, "out": str(road.out), "arrows": arrows, "parameters": model, "vocabulary": vocabulary,
         "checkpoint_bytes": checkpoint_bytes(model, recipe.train.precision), "phases": phases,
+        "memory": {name: round(getattr(memory, name)) for name in (*_PARTS, "total")}
+        | {"processes": processes, "usable": round(cluster.usable) if cluster else None},
     }  # fmt: skip
 
 
@@ -68,9 +78,16 @@ def _arrows(road: Road) -> list[str]:
     lines = [f"  {'arrow':<20} {'state':<8} {'budget':>12}  why"]
     for name, status in road.statuses().items():
         stage = road.stages[name]
-        lines.append(f"  {name:<20} {status.state:<8} {format_seconds(stage.budget) if stage.budget else '':>12}  {status.why}")
+        counted = _counted(status.manifest.counts) if status.state == "done" and status.manifest else ""
+        lines.append(f"  {name:<20} {status.state:<8} {format_seconds(stage.budget) if stage.budget else '':>12}  {status.why}{counted}")
     budget = sum(stage.budget or 0 for stage in road.stages.values())
     return [*lines, f"  {'all':<20} {'':<8} {format_seconds(budget):>12}"] if budget else lines
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    """The documents and tokens that a done arrow counted."""
+    found = [f"{format_count(counts[name])} {name.replace('_', ' ')}" for name in _COUNTED if isinstance(counts.get(name), int)]
+    return f": {', '.join(found)}" if found else ""
 
 
 def _vocabulary(recipe: Recipe, road: Road) -> tuple[int, str]:
@@ -102,10 +119,10 @@ def _model(recipe: Recipe, road: Road) -> list[str]:
     ]
 
 
-def _memory(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
-    vocabulary, train = _padded(recipe, road), recipe.train
+def _most_memory(recipe: Recipe, vocabulary: int, cluster: Cluster | None) -> tuple[int, MemoryEstimate]:
+    """The processes, and what the rank that needs most takes in the phase that needs most."""
+    train = recipe.train
     processes = cluster.gpus if cluster else recipe.layout.processes(1)
-    on_gpu = cluster is not None or has_cuda_driver()
     estimates = [
         estimate_memory(
             recipe.model,
@@ -115,26 +132,47 @@ def _memory(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
             train.precision,
             train.recompute,
             processes,
-            "transformer_engine" if on_gpu else "cpu",
+            "transformer_engine" if _on_gpu(cluster) else "cpu",
             "fused" if train.loss == "fused" else "logits",
         )
         for phase in train.phases.values()
     ]
-    most = max(estimates, key=lambda estimate: estimate.total)
+    return processes, max(estimates, key=lambda estimate: estimate.total)
+
+
+def _on_gpu(cluster: Cluster | None) -> bool:
+    return cluster is not None or has_cuda_driver()
+
+
+def _memory(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
+    vocabulary, train = _padded(recipe, road), recipe.train
+    _, most = _most_memory(recipe, vocabulary, cluster)
     stage = f", pipeline stage {most.stage + 1} of {recipe.layout.pipeline}" if recipe.layout.pipeline > 1 else ""
     fits = ""
     if cluster:
         fits = f" of {format_bytes(cluster.usable)}" + ("" if most.total <= cluster.usable else ": DOES NOT FIT")
     checkpoint = checkpoint_bytes(parameters(recipe.model, vocabulary), train.precision)
     return [
-        f"Memory a {'GPU' if on_gpu else 'process'}{stage}: {_parts(most)} = {format_bytes(most.total)}{fits}",
+        f"Memory a {'GPU' if _on_gpu(cluster) else 'process'}{stage}: {_parts(most)} = {format_bytes(most.total)}{fits}",
         f"Checkpoint: {format_bytes(checkpoint)}, {train.checkpoint.keep} of each phase kept",
     ]
 
 
 def _parts(memory: MemoryEstimate) -> str:
-    names = ("parameters", "gradients", "optimizer", "activations", "working", "runtime")
-    return " + ".join(f"{name} {format_bytes(getattr(memory, name))}" for name in names)
+    return " + ".join(f"{name} {format_bytes(getattr(memory, name))}" for name in _PARTS)
+
+
+def _step_and_all(recipe: Recipe, vocabulary: int, phase: PhaseSettings, cluster: Cluster) -> tuple[float, float]:
+    """Seconds of a step and of the phase."""
+    step = step_time(recipe.model, vocabulary, phase, recipe.layout, recipe.train.recompute, cluster).total
+    return step, step * phase.tokens_before(phase.steps) / phase.tokens_per_step  # a ramp's smaller steps in proportion
+
+
+def _time_values(recipe: Recipe, vocabulary: int, phase: PhaseSettings, cluster: Cluster | None) -> dict[str, float]:
+    if cluster is None:
+        return {"h100_hours": _hours(phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence))}
+    step, seconds = _step_and_all(recipe, vocabulary, phase, cluster)
+    return {"step_seconds": step, "hours": seconds / 3600, "gpu_hours": seconds / 3600 * cluster.gpus}
 
 
 def _phases(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
@@ -146,8 +184,7 @@ def _phases(recipe: Recipe, road: Road, cluster: Cluster | None) -> list[str]:
         own = phase.tokens * flops_per_token(recipe.model, vocabulary, phase.sequence)
         blend = ", ".join(f"{tier} {weight:.3g}" for tier, weight in phase.mix.items())
         if cluster:
-            step = step_time(recipe.model, vocabulary, phase, recipe.layout, recipe.train.recompute, cluster).total
-            spent = step * phase.tokens_before(phase.steps) / phase.tokens_per_step  # a ramp's smaller steps in proportion
+            step, spent = _step_and_all(recipe, vocabulary, phase, cluster)
             time = f"{f'{step:.3g} s':>8} {_spent(spent, cluster)}"
             seconds += spent
         else:

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.units import format_bytes
 from megatron_snow.model.settings import ModelSettings, flops_per_token
 from megatron_snow.parallel.settings import Layout
 from megatron_snow.recipe.drive import open_road
 from megatron_snow.recipe.load import load_recipe
-from megatron_snow.recipe.plan import render_plan
+from megatron_snow.recipe.plan import plan_values, render_plan
 from megatron_snow.recipe.plan_layouts import SHOWN, evaluate, propose
 from megatron_snow.recipe.step_time import Cluster, step_time
 from megatron_snow.training.settings import PhaseSettings, TrainSettings
@@ -87,6 +88,33 @@ def test_a_plan_for_gpus_has_days_and_layouts_and_for_none_has_not(tmp_path: Pat
 def test_a_cluster_that_is_none_is_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(SnowError, match=says):
         Cluster(**given)
+
+
+def test_a_plan_for_programs_has_the_memory_and_hours_of_the_text(tmp_path: Path) -> None:
+    opened = open_road(EXAMPLES / "snowcoder_7b" / "recipe.yaml", [], tmp_path)
+    cluster = Cluster(256)
+    text, values = render_plan(*opened, cluster), plan_values(*opened, cluster)
+    memory, general = values["memory"], values["phases"]["general"]
+    assert f"= {format_bytes(memory['total'])} of {format_bytes(memory['usable'])}" in text and memory["processes"] == 256
+    parts = memory["parameters"] + memory["gradients"] + memory["optimizer"] + memory["activations"] + memory["working"] + memory["runtime"]
+    assert memory["total"] == pytest.approx(parts, abs=6)  # each is rounded to a byte
+    (line,) = (line for line in text.splitlines() if line.startswith("  general "))
+    assert f"{general['step_seconds']:.3g} s" in line and f"{general['gpu_hours']:,.0f}" in line and f"{general['hours'] / 24:.3g}" in line
+    assert general["gpu_hours"] == pytest.approx(256 * general["hours"])
+    text, values = render_plan(*opened), plan_values(*opened)
+    assert f"= {format_bytes(values['memory']['total'])}\n" in text and values["memory"]["usable"] is None
+    (line,) = (line for line in text.splitlines() if line.startswith("  general "))
+    assert f"{values['phases']['general']['h100_hours']:,.3g}" in line
+
+
+def test_a_plan_says_what_the_done_arrows_counted(tmp_path: Path) -> None:
+    recipe, road = open_road(EXAMPLES / "quickstart" / "recipe.yaml", [], tmp_path)
+    building = road.building(road.stages["corpus"]).open()
+    building.counts = {"documents_in": 9, "documents": 1_234_000, "languages": 3}
+    building.publish()
+    line = render_plan(recipe, road).splitlines()[3]
+    assert line.startswith("  corpus") and line.endswith(": 1.234M documents") and " done " in line
+    assert plan_values(recipe, road)["arrows"]["corpus"]["counts"]["documents"] == 1_234_000
 
 
 def test_gpus_that_the_recipes_layout_does_not_fill_are_refused(tmp_path: Path) -> None:
