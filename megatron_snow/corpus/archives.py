@@ -26,7 +26,7 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.settings import digest
 from megatron_snow.corpus.license_texts import files_license, is_license_file
 from megatron_snow.corpus.settings import ArchivesSource
-from megatron_snow.corpus.streams import ZstdStream
+from megatron_snow.corpus.streams import XzStream, ZstdStream
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip")
 _HEADERS = 16 * 2**20  # bytes between two files of a tar that may be headers (ours: a path has 4 kB; a header is read into memory whole)
@@ -212,7 +212,7 @@ def _unpacked(file: Path) -> IO[bytes]:
     if name.endswith((".bz2", ".tbz2")):
         return cast("IO[bytes]", bz2.open(file, "rb"))
     if name.endswith((".xz", ".txz")):
-        return cast("IO[bytes]", lzma.open(file, "rb"))
+        return io.BufferedReader(XzStream(file.open("rb")), 2**20)
     if name.endswith(".zst"):
         return io.BufferedReader(ZstdStream(file.open("rb")), 2**20)
     return file.open("rb")

@@ -17,8 +17,9 @@ from typing import Any
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.orphans import end_with_parent
 from megatron_snow.artifacts.progress import Progress
+from megatron_snow.corpus.broken import Broken
 from megatron_snow.corpus.decontamination import Detector
-from megatron_snow.corpus.folder import COLUMNS, SUFFIXES, Broken, raw_rows, row_groups
+from megatron_snow.corpus.folder import COLUMNS, SUFFIXES, raw_rows, row_groups
 
 _DOCUMENTS = 20_000  # of a .bin/.idx read by one process at a time (ours)
 _LONGEST = 2**30  # bytes of a row (ours: far above any document)

@@ -20,6 +20,7 @@ import zstandard
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.settings import digest
+from megatron_snow.corpus.broken import Broken
 from megatron_snow.corpus.settings import FolderSource
 from megatron_snow.corpus.streams import ZstdStream
 
@@ -51,14 +52,6 @@ class Row:
     """When it was last revised: ISO 8601 in UTC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """One row, or the rest of a file, that cannot be used, and why."""
-
-    reason: str
-    detail: str
-
-
 def folder_files(source: FolderSource) -> list[Path]:
     """The readable files of a source, sorted. Raises SnowError where the folder or any such file is missing."""
     if not source.path.exists():
@@ -76,7 +69,9 @@ def check_columns(source: FolderSource, file: Path) -> bool:
     Raises SnowError where the file cannot be read at all or lacks a column that is needed.
     """
     if file.name.endswith(".parquet"):
-        names = set(_parquet(file).schema_arrow.names)
+        from megatron_snow.corpus.parquet import column_names  # pyarrow loads where it is needed: this module is imported by every command
+
+        names = column_names(file)
     else:
         seen = False
         names = set()
@@ -106,8 +101,9 @@ def row_groups(file: Path) -> list[tuple[int | None, int]]:
     """(row group, bytes) of the parts a file can be read in: a parquet's row groups, else the whole file as ``None``."""
     if not file.name.endswith(".parquet"):
         return [(None, file.stat().st_size)]
-    metadata = _parquet(file).metadata
-    return [(index, metadata.row_group(index).total_byte_size) for index in range(metadata.num_row_groups)]
+    from megatron_snow.corpus.parquet import group_sizes
+
+    return list(enumerate(group_sizes(file)))
 
 
 def read_rows(file: Path, group: int | None, max_bytes: int) -> Iterator[Row | Broken]:
@@ -117,9 +113,14 @@ def read_rows(file: Path, group: int | None, max_bytes: int) -> Iterator[Row | B
 
 
 def raw_rows(file: Path, group: int | None, longest: int) -> Iterator[Any]:
-    """The rows of one part of a file as they are, of parquet ``COLUMNS`` only; ``longest``: bytes of a line of JSON."""
+    """The rows of one part of a file as they are, of parquet ``COLUMNS`` only; ``longest``: bytes of a line of JSON or of a value of parquet."""
+    if group is not None:
+        from megatron_snow.corpus.parquet import parquet_rows
+
+        yield from parquet_rows(file, group, [name for names in COLUMNS.values() for name in names], longest)
+        return
     try:
-        yield from _parquet_rows(file, group) if group is not None else _json_rows(file, longest)
+        yield from _json_rows(file, longest)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError, ValueError) as error:
         yield Broken("damaged file", f"{file}: {error}")
 
@@ -129,7 +130,7 @@ def _row(raw: Any) -> Row | Broken:
         return Broken("malformed row", repr(raw))
     values: dict[str, Any] = {field: next((raw[name] for name in names if raw.get(name) is not None), None) for field, names in COLUMNS.items()}
     try:
-        values = {field: value.decode() if isinstance(value, bytes) else value for field, value in values.items()}
+        values = {field: _decoded(value) for field, value in values.items()}
     except UnicodeDecodeError as error:
         return Broken("not UTF-8", str(error))
     for field in REQUIRED:
@@ -139,6 +140,13 @@ def _row(raw: Any) -> Row | Broken:
     stated = [licenses] if isinstance(licenses, str) else [str(item) for item in licenses]
     license_ = " AND ".join(sorted(set(stated)))
     return Row(values["text"], values["path"], values["repository"], license_, _count(values["stars"]), _count(values["forks"]), _time(values["updated"]))
+
+
+def _decoded(value: Any) -> Any:
+    """Bytes as text, in a list too. Raises UnicodeDecodeError."""
+    if isinstance(value, list):
+        return [_decoded(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _count(value: Any) -> int | None:
@@ -182,30 +190,6 @@ def _json_rows(file: Path, longest: int) -> Iterator[Any]:
                 yield orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 yield Broken("malformed row", f"{error}: {line[:120]!r}")
-
-
-def _parquet(file: Path) -> Any:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise SnowError(f"{file} is not a readable parquet file ({error}); remove or fetch it again") from error
-
-
-def _parquet_rows(file: Path, group: int) -> Iterator[Any]:
-    """Rows as dictionaries with text left as bytes, so that invalid UTF-8 costs its row and not its batch."""
-    import pyarrow
-
-    parquet = _parquet(file)
-    wanted = [name for names in COLUMNS.values() for name in names if name in parquet.schema_arrow.names]
-    for batch in parquet.iter_batches(batch_size=256, row_groups=[group], columns=wanted):
-        columns = [
-            column.cast(pyarrow.binary()) if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type) else column
-            for column in batch.columns
-        ]
-        yield from (dict(zip(batch.schema.names, values, strict=True)) for values in zip(*(c.to_pylist() for c in columns), strict=True))
 
 
 def folder_fingerprint(source: FolderSource) -> str:

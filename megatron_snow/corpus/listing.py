@@ -17,7 +17,8 @@ import orjson
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.progress import track
 from megatron_snow.artifacts.publish import write_atomically
-from megatron_snow.corpus.folder import Broken, check_columns, folder_files, read_rows, row_groups
+from megatron_snow.corpus.broken import Broken
+from megatron_snow.corpus.folder import check_columns, folder_files, read_rows, row_groups
 from megatron_snow.corpus.installed import FILES, InstalledFile
 from megatron_snow.corpus.language import Names
 from megatron_snow.corpus.repositories import ArchiveItem, BlobsItem, list_archives, list_clones

@@ -22,9 +22,10 @@ from loguru import logger
 
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.corpus import language
+from megatron_snow.corpus.broken import Broken
 from megatron_snow.corpus.decontamination import Detector
 from megatron_snow.corpus.dropped import write_dropped
-from megatron_snow.corpus.folder import Broken, read_rows
+from megatron_snow.corpus.folder import read_rows
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.license_policy import Policy
 from megatron_snow.corpus.license_texts import header_license

@@ -10,6 +10,7 @@ import lzma
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +143,22 @@ def test_bombs_are_refused_before_they_burst(tmp_path: Path) -> None:
     assert peak < 60 * 2**20
     with pytest.raises(ArchiveError, match="archive too large"):
         survey(declared, 50 * 2**20)
+
+
+def test_an_xz_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
+    """A dictionary of 512 MB is asked for in the header, whatever is packed."""
+    packed = lzma.compress(tar_bytes({"a.py": b"x = 1\n"}))
+    asking = bytearray(packed)
+    place = asking.index(b"\x21\x01", 12)  # the filter's id and the size of its properties; then the dictionary's size in one byte
+    asking[place + 2] = 34  # 2 ** (34 // 2 + 12), https://tukaani.org/xz/xz-file-format.txt section 5.3.1
+    end = 12 + 4 * asking[12]  # of the block's header, where its checksum stands
+    asking[end : end + 4] = zlib.crc32(asking[12:end]).to_bytes(4, "little")
+    (tmp_path / "p-1.0.tar.xz").write_bytes(asking)
+    with pytest.raises(ArchiveError, match="damaged archive") as refused:
+        survey(tmp_path / "p-1.0.tar.xz", 10**9)
+    assert "memory" in str(refused.value.__cause__).lower()
+    (tmp_path / "p-1.1.tar.xz").write_bytes(packed + b"\0" * 8 + lzma.compress(b""))  # padded, and a second stream
+    assert survey(tmp_path / "p-1.1.tar.xz", 10**9).files == 1
 
 
 def test_names_that_lead_outside_are_passed_over(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from datatrove.data import Document
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.corpus import build
-from megatron_snow.corpus.folder import Broken, Row, check_columns, folder_files, read_rows, row_groups
+from megatron_snow.corpus.broken import Broken
+from megatron_snow.corpus.folder import Row, check_columns, folder_files, read_rows, row_groups
 from megatron_snow.corpus.funnel import Funnel
 from megatron_snow.corpus.language import holds_another
 from megatron_snow.corpus.settings import CorpusSettings, FolderSource

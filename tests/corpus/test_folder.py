@@ -12,7 +12,8 @@ import pytest
 import zstandard
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.corpus.folder import Broken, Row, check_columns, folder_files, folder_fingerprint, read_rows, row_groups
+from megatron_snow.corpus.broken import Broken
+from megatron_snow.corpus.folder import Row, check_columns, folder_files, folder_fingerprint, read_rows, row_groups
 from megatron_snow.corpus.settings import FolderSource
 
 V1 = {"content": "x = 1\n", "max_stars_repo_path": "a.py", "max_stars_repo_name": "o/r", "max_stars_repo_licenses": ["MIT", "Apache-2.0"], "max_stars_count": 7}
@@ -59,6 +60,31 @@ def test_invalid_utf8_in_parquet_costs_its_row(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, file)
     rows = all_rows(file)
     assert [row.text if isinstance(row, Row) else row.reason for row in rows] == ["good", "not UTF-8", "fine"]
+
+
+def test_invalid_utf8_in_a_category_or_a_list_costs_its_row(tmp_path: Path) -> None:
+    data = pyarrow.array([b"good", b"\xff\xfe", b"fine"])
+    bad = pyarrow.StringArray.from_buffers(3, data.buffers()[1], data.buffers()[2])
+    category = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 1, 2], pyarrow.int32()), bad)
+    lists = pyarrow.ListArray.from_arrays(pyarrow.array([0, 1, 2, 3], pyarrow.int32()), bad)
+    rest = {"path": ["a.py"] * 3, "repo_name": ["o/r"] * 3}
+    for name, table in (("a.parquet", {"content": category} | rest), ("b.parquet", {"content": ["x"] * 3, "licenses": lists} | rest)):
+        pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / name)
+        assert ["row" if isinstance(row, Row) else row.reason for row in all_rows(tmp_path / name)] == ["row", "not UTF-8", "row"]
+
+
+def test_every_way_to_write_a_text_reads_the_same(tmp_path: Path) -> None:
+    """The types writers use: pandas' categories, polars' large and view strings, bytes; with nulls among the licences."""
+    texts, rest = ["x = 1\n", "y = 2\n"] * 3, {"path": ["a.py"] * 6, "repo_name": ["o/r"] * 6}
+    licences = [["MIT"], [], None, ["MIT", "Apache-2.0"], ["MIT"], None]
+    expected = ["MIT", "", "", "Apache-2.0 AND MIT", "MIT", ""]
+    kinds = [pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary(), pyarrow.dictionary(pyarrow.int8(), pyarrow.string())]
+    for kind in [*kinds, pyarrow.string_view()]:
+        for listed in (pyarrow.list_(pyarrow.string()), pyarrow.large_list(pyarrow.large_string())):
+            columns = {"content": pyarrow.array(texts).cast(kind), "licenses": pyarrow.array(licences, listed), **rest}
+            pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", row_group_size=4)
+            found = all_rows(tmp_path / "a.parquet")
+            assert [row.text for row in found] == texts and [row.license for row in found] == expected, kind
 
 
 def test_broken_rows_are_yielded_with_a_reason(tmp_path: Path) -> None:
