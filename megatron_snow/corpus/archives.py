@@ -27,6 +27,7 @@ from megatron_snow.artifacts.settings import digest
 from megatron_snow.corpus.license_texts import files_license, is_license_file
 from megatron_snow.corpus.settings import ArchivesSource
 from megatron_snow.corpus.streams import XzStream, ZstdStream
+from megatron_snow.corpus.walking import files_below
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip")
 _HEADERS = 16 * 2**20  # bytes between two files of a tar that may be headers (ours: a path has 4 kB; a header is read into memory whole)
@@ -83,8 +84,7 @@ def archive_files(source: ArchivesSource) -> list[Path]:
     """The archives of a source, sorted. Raises SnowError where there is none."""
     if not source.path.exists():
         raise SnowError(f"corpus source {source.name}: {source.path} does not exist; mend 'path'")
-    every = [source.path] if source.path.is_file() else sorted(p for p in source.path.rglob("*") if p.is_file())
-    found = [path for path in every if path.name.lower().endswith(SUFFIXES)]
+    found = [path for path in files_below(source.path)[0] if path.name.lower().endswith(SUFFIXES)]
     if not found:
         raise SnowError(f"corpus source {source.name}: {source.path} holds no {', '.join(SUFFIXES)} file; mend 'path'")
     return found

@@ -23,6 +23,7 @@ from megatron_snow.artifacts.settings import digest
 from megatron_snow.corpus.broken import Broken
 from megatron_snow.corpus.settings import FolderSource
 from megatron_snow.corpus.streams import ZstdStream
+from megatron_snow.corpus.walking import files_below
 
 COLUMNS = {  # The Stack v1 (max_stars_repo_*), The Stack v2, StarCoderData and plain names, in this order of preference
     "text": ("content", "text"),
@@ -56,8 +57,7 @@ def folder_files(source: FolderSource) -> list[Path]:
     """The readable files of a source, sorted. Raises SnowError where the folder or any such file is missing."""
     if not source.path.exists():
         raise SnowError(f"corpus source {source.name}: {source.path} does not exist; mend 'path'")
-    every = [source.path] if source.path.is_file() else sorted(p for p in source.path.rglob("*") if p.is_file())
-    files = [path for path in every if path.name.endswith(SUFFIXES)]
+    files = [path for path in files_below(source.path)[0] if path.name.endswith(SUFFIXES)]
     if not files:
         raise SnowError(f"corpus source {source.name}: {source.path} holds no {', '.join(SUFFIXES)} file; mend 'path'")
     return files

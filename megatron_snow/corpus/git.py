@@ -47,20 +47,25 @@ def clones(source: GitSource) -> list[Clone]:
     """The clones of a source, sorted by place. Raises SnowError where there is none, or one lacks the revision."""
     if not source.path.exists():
         raise SnowError(f"corpus source {source.name}: {source.path} does not exist; mend 'path'")
-    folders = list(_git_folders(source.path))
+    folders = [folder for folder, _ in _walk(source.path) if folder is not None]
     if not folders:
         raise SnowError(f"corpus source {source.name}: {source.path} is no git clone and holds none; mend 'path'")
     return [_clone(source, folder) for folder in folders]
 
 
-def _git_folders(root: Path) -> Iterator[Path]:
-    """``root``'s git folder if it is a clone, else those of the clones below it; links are not followed, nor what is inside a clone."""
+def linked_folders(source: GitSource) -> int:
+    """How many links to folders stand beside the clones of a source, or above them; they are not followed."""
+    return sum(links for _, links in _walk(source.path))
+
+
+def _walk(root: Path) -> Iterator[tuple[Path | None, int]]:
+    """For ``root`` and the folders below it: the git folder where it is a clone, which is not walked further, and the links to folders in it."""
     for folder, names, _ in os.walk(root):
         here = Path(folder)
         found = next((one for one in (here / ".git", here) if (one / "HEAD").is_file() and (one / "objects").is_dir()), None)
         if found:
             names.clear()
-            yield found
+        yield found, sum((here / name).is_symlink() for name in names)
         names.sort()
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypedDict
 import orjson
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.progress import track
+from megatron_snow.artifacts.progress import say, track
 from megatron_snow.artifacts.publish import write_atomically
 from megatron_snow.corpus.broken import Broken
 from megatron_snow.corpus.folder import check_columns, folder_files, read_rows, row_groups
@@ -25,6 +25,7 @@ from megatron_snow.corpus.repositories import ArchiveItem, BlobsItem, list_archi
 from megatron_snow.corpus.rules import text_of_no_interest
 from megatron_snow.corpus.sampling import Candidate, hash_order, sample
 from megatron_snow.corpus.settings import ArchivesSource, CorpusSettings, DistributionsSource, FolderSource, GitSource, StdlibSource
+from megatron_snow.corpus.walking import DEAD_LINKS, LINKED_FOLDERS, files_below
 
 _TASK_BYTES = (2**20, 64 * 2**20)  # ours: small enough to spread 40 MB over cores, large enough to pay for a task's start
 _TASKS = 32  # ours: aimed at between those bounds
@@ -88,6 +89,9 @@ def make_listing(settings: CorpusSettings, seed: int, folder: Path) -> Listing:
         if not found:
             raise SnowError(f"corpus source {source.name} has nothing to read in the wanted languages ({sources[source.name]}); mend it or corpus.languages")
         weighted += found
+        for what in (LINKED_FOLDERS, DEAD_LINKS):
+            if links := sources[source.name].get(what):
+                say(f"  warning: corpus source {source.name}: {links} {what}; put files or folders in their place where they hold code")
     tasks = _tasks(weighted)
     for number, items in enumerate(tasks):
         write_atomically(task_file(folder, number), b"".join(orjson.dumps(item) + b"\n" for item in items))
@@ -165,6 +169,7 @@ def _folder(source: FolderSource, settings: CorpusSettings, seed: int) -> tuple[
     files = [file for file in every if check_columns(source, file)]
     parts = [(file, group, size) for file in files for group, size in row_groups(file)]
     counts: dict[str, Any] = {"files": len(every), "empty files": len(every) - len(files), "bytes on disk": sum(file.stat().st_size for file in files)}
+    counts |= files_below(source.path)[1]
     if source.max_bytes is None:
         return [(_rows_item(source.name, file, group, None), size) for file, group, size in parts], counts
     names = Names(settings.languages, settings.excluded_extensions)

@@ -14,11 +14,12 @@ from typing import Any, Literal, TypedDict
 
 from megatron_snow.artifacts.progress import track
 from megatron_snow.corpus.archives import ArchiveError, archive_files, members, repository_name, survey
-from megatron_snow.corpus.git import Blob, Clone, blobs, clone_license, clones, read_blobs
+from megatron_snow.corpus.git import Blob, Clone, blobs, clone_license, clones, linked_folders, read_blobs
 from megatron_snow.corpus.language import Names
 from megatron_snow.corpus.rules import text_of_no_interest
 from megatron_snow.corpus.sampling import Candidate, hash_order, sample
 from megatron_snow.corpus.settings import ArchivesSource, GitSource
+from megatron_snow.corpus.walking import LINKED_FOLDERS, files_below
 
 _PACKED = 5  # bytes of source text in one byte of an archive, for tasks of about equal size (ours: 4 to 8 on Debian's)
 _ITEM_BYTES = 16 * 2**20  # of a clone's files in one item: a large repository is read by several tasks (ours)
@@ -81,7 +82,7 @@ def wanted(names: Names, path: str) -> str | None:
 def list_archives(source: ArchivesSource, seed: int, names: Names, max_file_bytes: int) -> tuple[list[tuple[Any, int]], dict[str, Any]]:
     """Items with their bytes, and what is told of the source."""
     files = archive_files(source)
-    counts: dict[str, Any] = {"archives": len(files), "bytes on disk": sum(file.stat().st_size for file in files)}
+    counts: dict[str, Any] = {"archives": len(files), "bytes on disk": sum(file.stat().st_size for file in files)} | files_below(source.path)[1]
 
     def item(file: Path, paths: list[str] | None = None, refused: str = "") -> ArchiveItem:
         return ArchiveItem(kind="archive", source=source.name, location=str(file), max_archive_bytes=source.max_archive_bytes, refused=refused, paths=paths)
@@ -143,6 +144,8 @@ def list_clones(source: GitSource, seed: int, names: Names, max_file_bytes: int)
     """Items with their bytes, and what is told of the source."""
     every = clones(source)
     counts: Counter[str] = Counter(clones=len(every))
+    if links := linked_folders(source):
+        counts[LINKED_FOLDERS] = links
     listed: list[tuple[Clone, Blob, str]] = []
     licenses: dict[str, str] = {}
     for clone in track(every, f"listing {source.name}", unit="clones"):

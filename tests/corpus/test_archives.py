@@ -21,6 +21,8 @@ from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.corpus import build, source_fingerprint
 from megatron_snow.corpus.archives import ArchiveError, archive_files, archives_fingerprint, members, repository_name, survey
+from megatron_snow.corpus.language import Names
+from megatron_snow.corpus.repositories import list_archives
 from megatron_snow.corpus.settings import ArchivesSource, CorpusSettings
 from tests.corpus.test_build import code
 from tests.corpus.test_license_texts import MIT
@@ -214,6 +216,16 @@ def test_a_sample_is_under_its_cap_and_the_rest_is_counted(tmp_path: Path) -> No
     assert 8_000 < told["bytes read"] <= 20_000
     assert told["not sampled"] == told["files"] - (summary["in"] - 1) - told["not code by name"]
     assert summary["drops"]["damaged archive"] == {"unknown": 1}
+
+
+def test_links_that_lead_to_no_archive_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "in/deep").mkdir(parents=True)
+    (tmp_path / "in/p-1.0.tar.gz").write_bytes(PACKERS["p-1.0.tar.gz"](FILES))
+    (tmp_path / "in/gone-1.0.tar.gz").symlink_to(tmp_path / "nowhere.tar.gz")
+    (tmp_path / "in/deep/around").symlink_to(tmp_path / "in")
+    source = ArchivesSource(name="a", path=tmp_path / "in")
+    _, told = list_archives(source, 1, Names(CorpusSettings().languages, ()), GIB)
+    assert told["archives"] == 1 and told["links that lead to no file"] == 1 and told["linked folders not followed"] == 1
 
 
 def test_what_can_be_mended_is_said_and_the_fingerprint_follows_the_files(tmp_path: Path) -> None:

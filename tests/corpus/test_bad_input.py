@@ -41,7 +41,7 @@ def built(folder: Path, work: Path) -> tuple[dict, list[str]]:
     return json.loads((work / "summary.json").read_text()), sorted(f"{d['repository']}/{d['path']}" for d in documents)
 
 
-def test_a_folder_with_everything_in_it_keeps_what_is_sound(tmp_path: Path) -> None:
+def test_a_folder_with_everything_in_it_keeps_what_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Empty shards, shards cut short, links in a circle, rows of every bad sort; the good rows are all there."""
     folder = tmp_path / "rows"
     (folder / "deep").mkdir(parents=True)
@@ -55,6 +55,10 @@ def test_a_folder_with_everything_in_it_keeps_what_is_sound(tmp_path: Path) -> N
         (folder / name).write_bytes(content)
     pyarrow.parquet.write_table(pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in ("content", "path", "repo_name")}), folder / "e.parquet")
     os.symlink(folder, folder / "deep/around")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/h.jsonl").write_bytes(lines([row("owner/linked", "a.py", code("linked"))]))
+    os.symlink(tmp_path / "elsewhere", folder / "linked")
+    os.symlink(tmp_path / "elsewhere/h.jsonl", folder / "h.jsonl")
     os.symlink(folder / "loop2.jsonl", folder / "loop1.jsonl")
     os.symlink(folder / "loop1.jsonl", folder / "loop2.jsonl")
     os.symlink(folder / "nowhere.jsonl", folder / "dangling.jsonl")
@@ -80,9 +84,12 @@ def test_a_folder_with_everything_in_it_keeps_what_is_sound(tmp_path: Path) -> N
         "empty": {"unknown": 1},
         "malformed row": {"unknown": 3},
     }
-    assert (
-        summary["sources"]["rows"]["files"] == 6 + 2 + 1 and summary["sources"]["rows"]["empty files"] == 5
-    )  # the parquet holds rows as far as its schema goes
+    told = summary["sources"]["rows"]
+    assert told["files"] == 6 + 2 + 1 + 1 and told["empty files"] == 5  # the parquet holds rows as far as its schema goes; a link to a file is a file
+    assert told["linked folders not followed"] == 2 and told["links that lead to no file"] == 3
+    said = capsys.readouterr().err
+    assert "source rows: 2 linked folders not followed" in said and "source rows: 3 links that lead to no file" in said
+    assert "owner/linked/a.py" in kept
     assert {f"owner/r{r}/m{i}.py" for r in range(4) for i in range(2)} <= set(kept)
     assert len([path for path in kept if path.startswith("owner/many")]) > 50 and len([path for path in kept if path.startswith("owner/more")]) > 50
 

@@ -13,7 +13,7 @@ import pytest
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.corpus import build, source_fingerprint
-from megatron_snow.corpus.git import blobs, clone_license, clones, git_fingerprint, read_blobs
+from megatron_snow.corpus.git import blobs, clone_license, clones, git_fingerprint, linked_folders, read_blobs
 from megatron_snow.corpus.settings import CorpusSettings, GitSource
 from tests.corpus.test_archives import LFS
 from tests.corpus.test_build import code
@@ -81,6 +81,7 @@ def test_bare_clones_and_folders_of_clones(tmp_path: Path) -> None:
     found = clones(source(tmp_path))
     assert [Path(clone.location).relative_to(tmp_path).as_posix() for clone in found] == ["bare/one.git", "work/one/.git", "work/two/.git"]
     assert [clone.repository for clone in found][1:] == ["owner/one", "owner/two"]
+    assert linked_folders(source(tmp_path)) == 1 and linked_folders(source(one)) == 0
     before = git_fingerprint(source(two))
     git(two, "commit", "-q", "--allow-empty", "-m", "more")
     assert git_fingerprint(source(two)) != before and git_fingerprint(source(two, revision="v2")) == git_fingerprint(source(two, revision="v2"))
