@@ -28,6 +28,9 @@ from megatron_snow.training.signals import STOPPING
 from megatron_snow.training.spec import RunSpec
 from megatron_snow.training.worker import FINISHED, LOST_PEER, STOPPED
 
+LAUNCH = ".launch"
+"""The folder within a training folder where launcher and ranks meet, while they run."""
+
 
 def launch(spec: RunSpec, processes: int) -> None:
     """Run a phase on ``processes`` ranks of this machine, to its end.
@@ -38,7 +41,7 @@ def launch(spec: RunSpec, processes: int) -> None:
         LostRank: where a rank was killed, or hung.
         RuntimeError: with a rank's traceback, where a rank has a bug.
     """
-    folder = spec.work / ".launch"
+    folder = spec.work / LAUNCH
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     path = folder / "spec.json"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megatron_snow.artifacts.errors import SnowError, Stopped
 from megatron_snow.artifacts.publish import write_atomically
-from megatron_snow.checkpoint.store import latest, read_description
+from megatron_snow.checkpoint.store import clear_leftovers, latest, prune, read_description
 from megatron_snow.model.settings import ModelSettings, padded_vocabulary, parameters
 from megatron_snow.parallel.backend import has_cuda_driver
 from megatron_snow.parallel.settings import Layout
 from megatron_snow.training.cluster import threads_of_rank
-from megatron_snow.training.launch import launch
+from megatron_snow.training.launch import LAUNCH, launch
 from megatron_snow.training.records import METRICS, VALIDATION, read_rows
 from megatron_snow.training.samples import phase_samples, validation_samples
 from megatron_snow.training.settings import TrainSettings
@@ -23,7 +24,7 @@ from megatron_snow.training.sinks import check_installed
 from megatron_snow.training.spec import RunSpec
 from megatron_snow.training.start import starting_checkpoint
 from megatron_snow.training.symptoms import symptoms
-from megatron_snow.training.worker import numbers_from_environment, run_rank
+from megatron_snow.training.worker import HEARTBEAT, numbers_from_environment, run_rank
 
 if TYPE_CHECKING:  # it imports torch, which a process that only starts ranks does without
     from megatron_snow.training.crew import Crew
@@ -71,9 +72,14 @@ def train_phase(
     data = phase_samples(phase, spec.settings, tokens, seed, settings.index_cache, tokenizer)
     validation_samples(settings, spec.settings, tokens, seed)
     if crew is None:
-        if not _finished(spec):
+        if _finished(spec):
+            _tidy(spec)
+        else:
             launch(spec, processes)
-    elif not crew.agree(lambda: _finished(spec)):
+    elif crew.agree(lambda: _finished(spec)):
+        if crew.leader:
+            _tidy(spec)
+    else:
         crew.stop.listen()
         if not run_rank(spec, crew.numbers, crew.stop):
             raise Stopped(f"training of phase {phase} was stopped by a signal and saved; run the same command again to go on")
@@ -125,6 +131,14 @@ def _crew(phase: str) -> Crew | None:
 def _finished(spec: RunSpec) -> bool:
     newest = latest(spec.work)
     return newest is not None and read_description(newest).step == spec.settings.steps
+
+
+def _tidy(spec: RunSpec) -> None:
+    """Clear away what a run that was killed after its last save had no time to."""
+    for name in (LAUNCH, HEARTBEAT):
+        shutil.rmtree(spec.work / name, ignore_errors=True)
+    clear_leftovers(spec.work)
+    prune(spec.work, spec.train.checkpoint.keep, spec.train.checkpoint.keep_every)
 
 
 def _summarise(spec: RunSpec, passes: dict[str, float]) -> dict[str, Any]:

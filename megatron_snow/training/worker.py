@@ -32,6 +32,9 @@ After ``STOPPED`` and ``LOST`` the same command goes on from the last checkpoint
 LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "imeout")
 """What gloo and nccl say on ranks whose peer has gone: not the cause."""
 
+HEARTBEAT = ".heartbeat"
+"""The folder within a training folder where the ranks' beats are, while they run."""
+
 _RESERVED_STEPS = 0xFFFFFFF0  # Slurm's SLURM_MAX_NORMAL_STEP_ID (slurm.h); above it: batch script, salloc's shell, ...
 
 
@@ -70,7 +73,7 @@ def run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal, hung: Callab
 
     Where a rank hangs, ``hung`` gets a message that names it, in a thread, and must end the process; by default it prints and exits.
     """
-    with Heartbeat(spec.work / ".heartbeat", numbers.rank, numbers.world, spec.train.timeout, hung or _print_and_leave) as heartbeat:
+    with Heartbeat(spec.work / HEARTBEAT, numbers.rank, numbers.world, spec.train.timeout, hung or _print_and_leave) as heartbeat:
         return _run_rank(spec, numbers, stop, heartbeat)
 
 

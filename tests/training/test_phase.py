@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.checkpoint.store import latest
+from megatron_snow.artifacts.units import Duration
+from megatron_snow.checkpoint.settings import CheckpointSettings
+from megatron_snow.checkpoint.store import latest, step_folder
 from megatron_snow.checkpoint.weights import weight_shapes
 from megatron_snow.model.settings import ModelSettings, parameters
 from megatron_snow.parallel.settings import Layout
@@ -42,6 +45,19 @@ def test_a_phase_is_trained_and_summed_up_once(tokens: Path, tokenizer: Path, tm
     before = (work / METRICS).stat().st_mtime_ns
     assert train(tokens, tokenizer, work, layout=Layout(tensor=2, pipeline=2)) == summary  # nothing left to do, nothing done
     assert (work / METRICS).stat().st_mtime_ns == before
+
+
+def test_a_run_killed_after_its_last_save_leaves_nothing_else(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    """Killed before the launcher, the ranks and the saver had cleared away; the next run has nothing to train and does that."""
+    work, keep = tmp_path / "work", small.train(checkpoint=CheckpointSettings(every=Duration(amount=2, unit="steps"), keep=1))
+    train(tokens, tokenizer, work, settings=keep)
+    whole = {str(path.relative_to(work)) for path in work.rglob("*")}
+    shutil.copytree(step_folder(work, 5), step_folder(work, 4))
+    for left in (".launch/spec.json", ".heartbeat/rank-0", "checkpoints/.step-00000002.deleting/x", "checkpoints/.step-00000004.saving/x"):
+        (work / left).parent.mkdir()
+        (work / left).write_text("{}")
+    train(tokens, tokenizer, work, settings=keep)
+    assert {str(path.relative_to(work)) for path in work.rglob("*")} == whole
 
 
 def _numel(shape: tuple[int, ...]) -> int:
