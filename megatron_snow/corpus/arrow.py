@@ -11,6 +11,7 @@ annotator, a seed or a model. Only an index of the documents is held in memory, 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     ``summary.json``: ``in``, ``kept``, ``drops`` (reason -> language -> count), ``examples`` (reason -> id and snippet),
     ``standard`` and ``heldout`` (documents, bytes,
     ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
-    reading), ``decontamination`` (items sought, ignored, found), ``near_duplicates`` (clusters, largest),
+    reading), ``decontamination`` (items sought, in all and of which ``benchmarks``, ignored, found), ``near_duplicates`` (clusters, largest),
     ``redactions`` (placeholder -> language -> how many), ``redacted_kinds`` (what was found -> how many), ``refused_licenses`` (SPDX -> files dropped);
     with a take-down list ``taken_down``: ``files`` (name -> files dropped) and ``no file`` (names that matched none).
 
@@ -94,7 +95,11 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
         summary = _finish(settings, seed, work, listing, funnel)
         funnel.samples.write(work / SAMPLES)
         join_tables([stages / "spool" / f"{task:05d}{SIGNALS}" for task in range(listing["tasks"])], work / TABLE)
-        summary["decontamination"] = {"sought": len(detector.items), "ignored": [item.name for item in detector.ignored]} | summary["decontamination"]
+        summary["decontamination"] |= {
+            "sought": len(detector.items),
+            "benchmarks": dict(Counter(item.benchmark for item in detector.items)),
+            "ignored": [item.name for item in detector.ignored],
+        }
         if listed:
             summary["taken_down"] = {"files": dict(funnel.taken_down), "no file": sorted(listed - funnel.taken_down.keys())}
         write_atomically(summary_file, orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))

@@ -49,8 +49,20 @@ class Decontamination(Read):
     """Benchmark texts looked for, and how often each was found."""
 
     sought: int
+    benchmarks: dict[str, int] = {}  # noqa: RUF012 - frozen
+    """Benchmark -> texts of it that were looked for."""
     ignored: list[str]
     found: dict[str, int]
+    """``benchmark problem what`` -> files it was found in."""
+
+
+class TakenDown(Read):
+    """What the take-down list met."""
+
+    files: dict[str, int]
+    """Repository -> files dropped."""
+    none: list[str] = Field(alias="no file")
+    """Repositories that matched no file."""
 
 
 class Corpus(Read):
@@ -71,6 +83,7 @@ class Corpus(Read):
     """What was found -> how often."""
     refused_licenses: dict[str, int] = {}  # noqa: RUF012 - frozen
     """SPDX expression -> documents dropped for it."""
+    taken_down: TakenDown | None = None
 
 
 class CorpusSample(Read):

@@ -96,6 +96,7 @@ def test_every_planted_row_goes_for_its_reason(built: tuple[dict, Path]) -> None
     assert summary["in"] == len(planted()) + 1 == summary["kept"] + sum(counts["drops"].values())
     assert counts["documents"] + counts["heldout_documents"] == summary["kept"] == 48 + 6 + 1 + 1
     assert {example["id"] for example in summary["examples"]["contaminated"]} == {"stack/owner/r1/leak.py", "stack/owner/r2/leak2.py"}
+    assert summary["decontamination"]["benchmarks"] == {"humaneval": summary["decontamination"]["sought"]}
     assert summary["decontamination"]["found"] == {"humaneval HumanEval/1 docstring": 1, "humaneval HumanEval/1 solution": 2}
     named = [json.loads(line) for line in (work / "contaminated.jsonl").read_text().splitlines()]
     assert sorted((one["document"], one["problem"], one["what"], one["how"]) for one in named) == [

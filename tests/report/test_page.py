@@ -126,6 +126,10 @@ def test_every_section_has_what_the_artefacts_say(page: _Page) -> None:
             "<EMAIL> Python 12, C++ 3 15",
             "github-pat 2",
             "GPL-3.0-only 1,200",
+            "looked for 314 texts of the benchmarks named below and found 20 of them",
+            "humaneval HumanEval/0 docstring (2 files); HumanEval/1 solution (1 file); ",
+            "; 8 more 313 20 mbpp+ none 1 0",
+            "Taken down: 3 files of 1 repository. 1 name of the take-down list matched no file: owner/</code></pre><script.",
         ],
         "tiers": ["standard 30,000 tokens", "Apache-2.0", "<i>LicenseRef</i>", "Languages, share of tokens"],
         "annotator": [

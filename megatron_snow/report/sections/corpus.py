@@ -16,6 +16,7 @@ _SHOWN_DROPPED = 6  # files a rule (ours: with 40 rules the page stays under a m
 _SHOWN_KEPT = 2  # files a language (ours)
 _NAMED = 4  # languages of a placeholder (ours)
 _KINDS = 20  # of secrets, commonest first (ours)
+_NAMES = 12  # of anything that is listed in a line (ours)
 _LICENCES = 15  # refused, commonest first (ours)
 _LANGUAGES = 24  # rows of the table of drops, most files first, the rest together (ours: the paper has 18)
 
@@ -33,6 +34,7 @@ def section(road: RoadView) -> Section:
         tag("h3", "Files dropped, by rule"),
         _bars(corpus),
         _findings(corpus),
+        *_contamination(corpus),
         tag("h3", "Drops by language"),
         _by_language(corpus),
         tag("h3", "Examples of what each rule dropped"),
@@ -79,10 +81,32 @@ def _findings(corpus: Corpus) -> Markup:
         if near.largest:
             lines.append(f"The largest cluster is {near.largest[0].kept} with {count(near.largest[0].dropped)} copies.")
     if sought := corpus.decontamination:
-        lines.append(f"Decontamination looked for {count(sought.sought)} docstrings and solutions of HumanEval and found {count(len(sought.found))} of them.")
+        lines.append(f"Decontamination looked for {of(sought.sought, 'text')} of the benchmarks named below and found {count(len(sought.found))} of them.")
         if sought.ignored:
             lines.append(f"{count(len(sought.ignored))} were not looked for: too short to name a problem.")
+    if taken := corpus.taken_down:
+        lines.append(f"Taken down: {of(sum(taken.files.values()), 'file')} of {of(len(taken.files), 'repository')}.")
+        if taken.none:
+            named = ", ".join(taken.none[:_NAMES]) + (" and others" if len(taken.none) > _NAMES else "")
+            lines.append(f"{of(len(taken.none), 'name')} of the take-down list matched no file: {named}.")
     return tag("p", " ".join(lines), class_="note")
+
+
+def _contamination(corpus: Corpus) -> list[Child]:
+    """Which benchmarks the corpus was searched for, and which of their texts it held."""
+    sought = corpus.decontamination
+    if sought is None or not (sought.benchmarks or sought.found):
+        return []
+    of_benchmark: dict[str, list[str]] = {name: [] for name in sorted(sought.benchmarks)}
+    for name in sorted(sought.found, key=lambda name: (-sought.found[name], name)):
+        of_benchmark.setdefault(name.partition(" ")[0], []).append(name)
+    rows: list[list[Child]] = []
+    for benchmark, names in of_benchmark.items():
+        shown = "; ".join(f"{name.partition(' ')[2]} ({of(sought.found[name], 'file')})" for name in names[:_NAMES])
+        more = f"; {count(len(names) - _NAMES)} more" if len(names) > _NAMES else ""
+        rows.append([benchmark, shown + more or "none", count(sought.benchmarks.get(benchmark, 0)), count(len(names))])
+    caption = "A file that holds one is dropped; contaminated.jsonl of the corpus artefact names every file"
+    return [tag("h3", "Benchmark texts found"), table(["benchmark", "found, in most files first", "looked for", "found"], rows, texts=2, caption=caption)]
 
 
 def _by_language(corpus: Corpus) -> Markup:
