@@ -20,15 +20,22 @@ _PYTHON_VENDORED = {"_vendor", "_vendored", "vendored"}  # ours: pip, setuptools
 _CONSIDERED, _TAIL = 50 * 2**10, 2**10
 
 
-def check_languages(languages: Iterable[str]) -> None:
-    """Raises SnowError on a name linguist does not know."""
+def unknown_language(languages: Iterable[str]) -> str | None:
+    """What is wrong with the first name that linguist does not know, and what to do; None where it knows all."""
     import enry
 
     for name in languages:
         if enry.get_language_type(name) == "unknown":
             near = difflib.get_close_matches(name, PAPER_LANGUAGES + MARKUP_LANGUAGES, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else "use linguist's names, as GitHub shows them"
-            raise SnowError(f"corpus.languages: no language is called {name!r}; {hint}")
+            return f"no language is called {name!r}; {hint}"
+    return None
+
+
+def check_languages(languages: Iterable[str]) -> None:
+    """Raises SnowError on a name linguist does not know."""
+    if wrong := unknown_language(languages):
+        raise SnowError(f"corpus.languages: {wrong}")
 
 
 class Names:

@@ -70,6 +70,8 @@ def annotate(settings: AnnotateSettings, seed: int, corpus: Path, tokenizer: Pat
     standard, parts = corpus / "standard", work / "parts"
     encoder = SectionEncoder(settings)
     survey = take_survey(settings, seed, standard)
+    if absent := [language for language in settings.floors if language not in {*survey.files, "*"}]:
+        say(f"  annotate.floors: the standard tier has no file in {', '.join(absent)}")
     encoder, folder, tuned = _tuned(encoder, settings, seed, standard, survey, work)
     if encoder.pack_tokens is None:
         say(f"  the encoder {settings.encoder} does not take sections in packs on {encoder.kind}: each is computed alone, which is slow on a GPU")

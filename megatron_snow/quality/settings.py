@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from megatron_snow.artifacts.settings import RUNTIME, Settings
 from megatron_snow.artifacts.units import Tokens
@@ -244,8 +244,9 @@ class AnnotateSettings(Settings):
     """Budget of the high-quality tier, in the recipe's tokenizer: paper section 2.3, 12.5B, seen four times in training."""
     repetition: RepetitionSettings | None = None
     """The budget as a horizon and a number of passes, instead of ``tokens``."""
-    floors: dict[str, float] = Field(default_factory=dict)
-    """Language -> least score of a file that is selected, whatever the budget (Stack-Edu's is 3 of 5, for Java 2); ``"*"`` for all others."""
+    floors: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Language, by linguist's name, or ``"*"`` for all others -> least score of a file that is selected, whatever the budget, 0 to 1: 0.7 is a predicted
+    label of 3.5 of 5 (Stack-Edu's is 3 of 5, for Java 2)."""
     score_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the standard tier's files that are scored and can be selected, chosen by hash of seed and id. The paper scores all."""
     max_documents: int | None = Field(default=None, ge=1)
@@ -262,6 +263,16 @@ class AnnotateSettings(Settings):
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
         return values
+
+    @field_validator("floors")
+    @classmethod
+    def _languages_are_known(cls, floors: dict[str, float]) -> dict[str, float]:
+        if floors:
+            from megatron_snow.corpus.language import unknown_language
+
+            if wrong := unknown_language(name for name in floors if name != "*"):
+                raise ValueError(wrong)
+        return floors
 
     @model_validator(mode="after")
     def _one_of_two(self) -> AnnotateSettings:

@@ -38,3 +38,14 @@ def test_each_kind_of_source_is_chosen_by_its_name():
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError):
         AnnotateSettings.model_validate(wrong)
+
+
+def test_floors_are_of_known_languages_and_between_0_and_1():
+    assert AnnotateSettings(floors={"Python": 0.5, "C++": 0, "*": 1}).floors == {"Python": 0.5, "C++": 0, "*": 1}
+    for floors, complaint in (
+        ({"pyhton": 0.5}, "no language is called 'pyhton'; did you mean 'Python'"),
+        ({"Python": 5}, "less than or equal to 1"),
+        ({"*": -0.1}, "greater than or equal to 0"),
+    ):
+        with pytest.raises(ValidationError, match=complaint):
+            AnnotateSettings(floors=floors)
