@@ -33,30 +33,34 @@ class Heads:
     heads: dict[str, LinearHead]
     """``SHARED`` always."""
     calibrators: dict[str, Calibrator] = field(default_factory=dict)
-    """Empty, or ``SHARED`` and those of languages with a head of their own."""
+    """Empty, or ``SHARED`` and those of languages with a head of their own and held-out files enough."""
 
     def file_scores(self, vectors: np.ndarray, counts: np.ndarray, languages: Sequence[str]) -> np.ndarray:
         """Scores, float64 [files]; ``vectors`` float32 [sections, width], ``counts`` int [files] of consecutive rows each."""
         result = np.empty(len(counts))
-        names = self._names(languages, self.heads)
+        names = self.used_for(languages)
         for name in dict.fromkeys(names.tolist()):
             part = names == name
             result[part] = self.heads[name].file_scores(vectors[np.repeat(part, counts)], counts[part])
         return result
 
     def probability(self, scores: np.ndarray, languages: Sequence[str]) -> np.ndarray | None:
-        """Calibrated scores, float64 [files]; None where nothing is calibrated."""
+        """Calibrated scores, float64 [files]; None where nothing is calibrated.
+
+        NaN where a language's own head has no calibrator: its scores are on another scale than those that the shared one was fitted on.
+        """
         if not self.calibrators:
             return None
-        result = np.empty(len(scores))
-        names = self._names(languages, self.calibrators)
+        result = np.full(len(scores), np.nan)
+        names = self.used_for(languages)
         for name in dict.fromkeys(names.tolist()):
-            result[names == name] = self.calibrators[name](scores[names == name])
+            if name in self.calibrators:
+                result[names == name] = self.calibrators[name](scores[names == name])
         return result
 
-    @staticmethod
-    def _names(languages: Sequence[str], known: dict[str, Any]) -> np.ndarray:
-        return np.array([language if language in known else SHARED for language in languages], dtype=object)
+    def used_for(self, languages: Sequence[str]) -> np.ndarray:
+        """Name of the head that scores each file, object [files]."""
+        return np.array([language if language in self.heads else SHARED for language in languages], dtype=object)
 
     @property
     def digest(self) -> str:

@@ -40,7 +40,7 @@ SCORED = pa.schema(
         ("sections", pa.int8()),
     ]
 )
-"""A row of a scored part: ``score``, ``probability`` (the calibrated score, null without calibration), ``tokens`` in the recipe's tokenizer,
+"""A row of a scored part: ``score``, ``probability`` (the calibrated score, null where its head has no calibrator), ``tokens`` in the recipe's tokenizer,
 ``bytes`` of the text in UTF-8, ``sections`` the score is the mean of."""
 
 
@@ -152,7 +152,7 @@ def score_shards(
             vectors, counts = _embed(crew, sections, bar)
             scores = heads.file_scores(vectors, counts, columns["language"])
             found = heads.probability(scores, columns["language"])
-            probability = pa.nulls(len(scores), pa.float64()) if found is None else found
+            probability = pa.nulls(len(scores), pa.float64()) if found is None else pa.array(found, from_pandas=True)  # NaN is null
             table = pa.table({**columns, "score": scores, "probability": probability, "sections": counts}, schema=SCORED)
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)

@@ -156,6 +156,8 @@ class _Trainer:
             positive = self._labels.positive[mask]
             if name == SHARED or min(positive.sum(), (~positive).sum()) >= _FEWEST:
                 result[name] = fit(kind, head.file_scores(*self._labelled.part(mask)), positive)
+        if missing := [name for name in own if name not in result]:
+            say(f"  fewer than {_FEWEST} held-out files of a class: scores in {', '.join(missing)} get no probability")
         return result
 
     def judge(self, heads: Heads) -> dict[str, Any]:
@@ -172,11 +174,30 @@ class _Trainer:
             return {**found, "spearman": float(spearmanr(scores, labels.label[mask]).statistic), "rmse": error}
         if not heads.calibrators:
             return found
-        repositories = [example.repository for example, out in zip(labels.examples, mask, strict=True) if out]
-        crossed = cross_fitted(self._settings.head.calibration, scores, positive, repositories, self._seed)  # type: ignore[arg-type]
-        judged = heads.probability(scores, languages) if crossed is None else crossed
-        assert judged is not None
-        return {**found, "calibration": {**reliability(judged, positive), "cross_fitted": crossed is not None}}
+        judged, crossed = self._crossed(heads, scores, languages)
+        known = ~np.isnan(judged)
+        return {**found, "calibration": {**reliability(judged[known], positive[known]), "cross_fitted": crossed}} if known.any() else found
+
+    def _crossed(self, heads: Heads, scores: np.ndarray, languages: list[str]) -> tuple[np.ndarray, bool]:
+        """Probabilities of the held-out files, NaN where their head has no calibrator, each by a calibrator fitted as its head's is, but without the
+        file's repository; and whether that could be done for all (else ``heads.probability`` stands in)."""
+        labels, used = self._labels, heads.used_for(languages)
+        rows = np.flatnonzero(labels.held_out)
+        repositories = [labels.examples[row].repository for row in rows]
+        result, whole = heads.probability(scores, languages), True
+        assert result is not None
+        for name in heads.calibrators:
+            judged = used == name
+            fitted = np.ones(len(rows), dtype=bool) if name == SHARED else judged  # what ``calibrators`` fits on
+            mask = np.zeros(len(labels.held_out), dtype=bool)
+            mask[rows[fitted]] = True
+            groups = [repository for repository, one in zip(repositories, fitted, strict=True) if one]
+            own = heads.heads[name].file_scores(*self._labelled.part(mask))
+            found = cross_fitted(self._settings.head.calibration, own, labels.positive[mask], groups, self._seed) if judged.any() else None  # type: ignore[arg-type]
+            if found is not None:
+                result[judged] = found[judged[fitted]]
+            whole &= found is not None or not judged.any()
+        return result, whole
 
 
 def _sources(labels: Labels, settings: AnnotateSettings, training: np.ndarray) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _annotate(recipe: Recipe) -> Stage:
 
     settings, needs, budget = recipe.annotate.identity(), ("corpus", "tokenizer"), recipe.budget.get("annotate")
     parts = {"high_quality": ("corpus/standard", "tokenizer")}
-    return Stage("annotate", "annotate", "3-annotate", 3, settings, run, needs, _STANDARD, parts, external=external, budget=budget)
+    return Stage("annotate", "annotate", "3-annotate", 4, settings, run, needs, _STANDARD, parts, external=external, budget=budget)
 
 
 def _synthesize(recipe: Recipe) -> Stage:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.quality.calibration import cross_fitted, reliability
 from megatron_snow.quality.labelled import LABELS, NEGATIVE, POOL, Example
 from megatron_snow.quality.scoring import Labelled
 from megatron_snow.quality.settings import AnnotateSettings
@@ -44,6 +45,37 @@ def test_languages_get_heads_of_their_own_where_they_have_labels_enough():
     assert own.heads["C"].weight[0] > 0 > own.heads["Go"].weight[0]
     none, *_ = train_annotator(labelled, settings(head={"own": 1000}), 0)
     assert set(none.heads) == {"*"}
+
+
+def test_every_own_head_is_calibrated_by_itself_or_not_at_all():
+    """Go's files are few: its head's scores must not go through the calibrator of the shared head, which they fool."""
+    labelled = world(600)
+    rest = [row for row, one in enumerate(labelled.examples) if one.language == "C" or row < 120]  # sixty of Go, of all its repositories
+    sections = np.isin(np.repeat(np.arange(600), labelled.counts), rest)
+    fewer = Labelled([labelled.examples[row] for row in rest], labelled.vectors[sections], labelled.counts[rest])
+    heads, labels, found = train_annotator(fewer, settings(head={"own": 10}), 0)
+    assert set(heads.heads) == {"*", "C", "Go"} and set(heads.calibrators) == {"*", "C"}
+    probability = heads.probability(np.array([0.5, 0.5, 0.5]), ["C", "Go", "Rust"])
+    assert probability is not None and np.isnan(probability).tolist() == [False, True, False]
+    held = int((labels.held_out & (labels.languages == "C")).sum())
+    assert sum(one["files"] for one in found["validation"]["calibration"]["bins"]) == held
+
+
+def test_calibration_is_judged_head_by_head():
+    """A file is judged by a calibrator of its own head's scores, fitted without its repository."""
+    labelled = world(600)
+    heads, labels, found = train_annotator(labelled, settings(head={"own": 30, "epochs": 4}), 0)
+    assert set(heads.calibrators) == {"*", "C", "Go"} and found["validation"]["calibration"]["cross_fitted"]
+    probabilities, positive = [], []
+    for language in ("C", "Go"):
+        mask = labels.held_out & (labels.languages == language)
+        scores = heads.heads[language].file_scores(*labelled.part(mask))
+        repositories = [labels.examples[row].repository for row in np.flatnonzero(mask)]
+        probabilities.append(cross_fitted("platt", scores, labels.positive[mask], repositories, 0))
+        positive.append(labels.positive[mask])
+    expected = reliability(np.concatenate(probabilities), np.concatenate(positive))
+    assert found["validation"]["calibration"]["brier"] == pytest.approx(expected["brier"])
+    assert [one["files"] for one in found["validation"]["calibration"]["bins"]] == [one["files"] for one in expected["bins"]]
 
 
 def test_hard_negatives_are_the_highest_of_the_pool_and_not_of_held_out_repositories():

@@ -130,6 +130,8 @@ def agreement(judged: Judged, scores: np.ndarray, probability: np.ndarray | None
     good = judged.high
     result["good"] = {"files": int(good.sum()), "label_above": judged.middle}
     result["auc"] = estimate(auc(good, scores), judged.groups, resamples, seed) if 0 < good.sum() < len(good) else None
-    shown = np.clip(scores if probability is None else probability, 0, 1)
-    result["calibration"] = reliability(shown, good)
+    known = np.ones(len(scores), dtype=bool) if probability is None else ~np.isnan(probability)
+    shown = scores if probability is None or not known.any() else probability
+    known |= not known.any()
+    result["calibration"] = reliability(np.clip(shown[known], 0, 1), good[known])
     return result
