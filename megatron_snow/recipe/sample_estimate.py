@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.units import format_bytes, format_count, format_seconds
+from megatron_snow.quality.settings import AnnotateSettings, JsonlPositives, JsonRows, JudgedPositives
 from megatron_snow.recipe.settings import Recipe
 from megatron_snow.recipe.stage import Road
 
@@ -116,20 +117,49 @@ def _rest(recipe: Recipe, road: Road, folder: Path, share: float, size: int, fou
     rate = counts["tokens"] / max(standard, 1) * (1 - recipe.corpus.heldout_fraction)
     tokens = Estimate(amount=all_bytes["amount"] * rate, low=all_bytes["low"] * rate, high=all_bytes["high"] * rate)
     found["tokenize"] = {"tokens": tokens, "seconds": seconds * all_bytes["amount"] / max(size, 1)}
-    scaled = recipe.annotate.model_copy(
-        update={
-            "positives": tuple(one.model_copy(update={"count": max(_FEWEST, round(one.count * share))}) for one in recipe.annotate.positives),
-            "negatives": max(_FEWEST, round(recipe.annotate.negatives * share)), "tokens": max(_FEWEST, round(recipe.annotate.tokens * share)),
-            "max_documents": None if recipe.annotate.max_documents is None else max(_FEWEST, round(recipe.annotate.max_documents * share)),
-        }
-    )  # fmt: skip
     (folder / "annotate").mkdir()
     try:
+        scaled = annotation_of_share(recipe.annotate, share)
         seconds, _ = _timed(lambda: annotate(scaled, recipe.seed, folder / "corpus", tokenizer, folder / "annotate"))
         found["annotate"] = {"seconds": seconds / share}
     except SnowError as error:
         found["notes"].append(f"annotate was not estimated: {error}")
     found["notes"].append("synthesize was not estimated: it depends on the server it asks")
+
+
+def annotation_of_share(settings: AnnotateSettings, share: float) -> AnnotateSettings:
+    """The settings with every number of files and tokens scaled to a share of the sources, so that the time they take scales back with it.
+
+    What comes from a file of the user's is a share of the rows that it has, where those are fewer than are asked for. Raises SnowError where
+    such a file is missing, and for files that people judged, which a share of the sources need not hold.
+    """
+    from megatron_snow.quality.jsonl import row_names
+
+    def part(number: int) -> int:
+        return max(_FEWEST, round(number * share))
+
+    def rows(source: JsonRows, index: int) -> dict[str, int]:
+        return {"count": part(min(source.count, sum(1 for _ in row_names(source, index))))}
+
+    positives = []
+    for index, source in enumerate(settings.positives if settings.labels is None else ()):
+        if isinstance(source, JudgedPositives):
+            raise SnowError(f"annotate.positives[{index}] are files that people judged, and the share drawn need not hold them")
+        positives.append(source.model_copy(update=rows(source, index) if isinstance(source, JsonlPositives) else {"count": part(source.count)}))
+    more: dict[str, Any] = {"negatives": part(settings.negatives)}
+    if settings.labels is None:
+        more["positives"] = tuple(positives)
+    else:
+        more["labels"] = settings.labels.model_copy(update=rows(settings.labels, -1))
+    if harder := settings.hard_negatives:
+        more["hard_negatives"] = harder.model_copy(update={"pool": part(harder.pool), "add": part(harder.add)})
+    if repetition := settings.repetition:
+        more["repetition"] = repetition.model_copy(update={"horizon": part(repetition.horizon)})
+    else:
+        more["tokens"] = part(settings.tokens)
+    if settings.max_documents is not None:
+        more["max_documents"] = part(settings.max_documents)
+    return settings.model_copy(update=more)
 
 
 def render_estimate(found: dict[str, Any]) -> str:

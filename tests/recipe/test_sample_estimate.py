@@ -13,8 +13,9 @@ from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.corpus import build
 from megatron_snow.corpus.portion import draw
 from megatron_snow.corpus.settings import CorpusSettings, FolderSource
+from megatron_snow.quality.settings import AnnotateSettings
 from megatron_snow.recipe.drive import open_road
-from megatron_snow.recipe.sample_estimate import _scaled, _total, estimate, render_estimate
+from megatron_snow.recipe.sample_estimate import _scaled, _total, annotation_of_share, estimate, render_estimate
 from tests.corpus.test_build import code
 
 NO_POSITIVES = "annotate.positives=[{kind: repositories, globs: [none/*], count: 20}]"
@@ -52,6 +53,47 @@ def test_the_whole_lies_within_the_interval(tmp_path: Path) -> None:
     assert any("annotate was not estimated" in note for note in found["notes"])  # no such repository: said, not passed over
     assert "300 of 1,500" in render_estimate(found)
     assert not (tmp_path / "out").exists()
+
+
+def test_annotate_is_estimated_from_its_share_of_the_labels(tmp_path: Path) -> None:
+    """Ann-Edu's way: a file of labels beside the corpus, of which a fifth is embedded for a fifth of the sources."""
+    tree = yaml.safe_load(TINY.read_text())
+    tree["corpus"] |= {"sources": [{"kind": "folder", "name": "rows", "path": str(rows(tmp_path / "rows", 1200))}], "workers": 1}
+    labels = [{"text": code(f"l{i}", 3 + i % 20), "repository": f"o/l{i % 40}", "language": "Python", "label": i % 6} for i in range(300)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
+    del tree["annotate"]["positives"], tree["annotate"]["negatives"]
+    tree["annotate"]["labels"] = {"path": str(tmp_path / "labels.jsonl"), "count": 400_000, "repository": "repository", "language": "language"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    recipe, road = open_road(tmp_path / "recipe.yaml", ["tokenizer.train.vocabulary=280"], tmp_path / "out")
+    found = estimate(recipe, road, 0.2)
+    assert found["annotate"]["seconds"] > 0 and not any("annotate was not" in note for note in found["notes"])
+    assert "  annotate  " in render_estimate(found)
+    labels_of_share = annotation_of_share(recipe.annotate, 0.2).labels
+    assert labels_of_share is not None and labels_of_share.count == 60  # of the 300 there are, not of the 400,000 asked for
+
+
+def test_every_number_of_the_annotation_is_scaled(tmp_path: Path) -> None:
+    """What a sample asks for in whole takes its whole time, and is then multiplied."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "x"}\n' * 5_000)
+    settings = AnnotateSettings.model_validate(
+        {
+            "positives": [
+                {"kind": "jsonl", "path": str(tmp_path / "rows.jsonl"), "count": 220_000},
+                {"kind": "jsonl", "path": str(tmp_path / "rows.jsonl"), "count": 3_000},
+                {"kind": "heuristic", "count": 80_000},
+            ],
+            "negatives": 300_000, "hard_negatives": {"rounds": 2, "pool": 100_000, "add": 15_000}, "max_documents": 70_000,
+            "repetition": {"horizon": 50_000_000, "times": 4},
+        }
+    )  # fmt: skip
+    found = annotation_of_share(settings, 0.01)
+    assert [one.count for one in found.positives] == [50, 30, 800]
+    assert found.hard_negatives is not None and (found.hard_negatives.rounds, found.hard_negatives.pool, found.hard_negatives.add) == (2, 1_000, 150)
+    assert (found.negatives, found.max_documents, found.budget) == (3_000, 700, 125_000)
+    assert annotation_of_share(AnnotateSettings(tokens=12_500_000_000, positives=settings.positives), 0.01).budget == 125_000_000
+    judged = AnnotateSettings.model_validate({"positives": [{"kind": "judged", "path": "labels.csv", "count": 10}]})
+    with pytest.raises(SnowError, match=r"annotate.positives\[0\] are files that people judged"):
+        annotation_of_share(judged, 0.01)
 
 
 def test_a_share_draws_each_unit_as_likely_as_any_other(tmp_path: Path) -> None:
