@@ -48,6 +48,7 @@ SUFFIXES = {
     "Kotlin": "kt",
 }
 _BREAK = re.compile(r"\n\s*\n(?=\S)")
+_NOTICE = re.compile(r"(?i)licen[sc]e|redistribut|warrant|liab")  # paragraphs of a notice stay together
 _NAME = re.compile(r"\b[a-z_]{4,}\b")
 
 
@@ -65,7 +66,9 @@ def pool(tiers: list[Path]) -> dict[str, tuple[list[str], list[str]]]:
         if language in SUFFIXES and size[language] < POOL / (len(SUFFIXES) if tiers else 1):
             size[language] += len(text)
             first, *more = _BREAK.split(text)
-            heads[language].append(first[:2_000])
+            while more and len(first) < 4_000 and _NOTICE.search(more[0]):
+                first += "\n\n" + more.pop(0)
+            heads[language].append(first[:5_000])
             blocks[language] += [block for block in more if 60 < len(block) < 4_000]
     return {language: (heads[language], found) for language, found in blocks.items() if len(found) > 1_000}
 

@@ -7,6 +7,7 @@ order and names the first. What was measured is kept as columns (``signal_table`
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from megatron_snow.corpus.native import measure_ascii
@@ -16,7 +17,7 @@ from megatron_snow.corpus.signals import Encoded, Lines, Signals, alphabetic_fra
 LONG_LINE_LANGUAGES = {"HTML", "JSON", "Markdown", "Roff", "Roff Manpage", "SMT", "TeX", "Text", "XML"}  # StarCoder2, long line filters
 ALPHANUMERIC_LANGUAGES = {"Motorola 68K Assembly", "WebAssembly"}  # StarCoder2, alpha filter
 DATA_LANGUAGES = {"Text", "JSON", "YAML", "Web Ontology Language", "Graphviz (DOT)"}  # StarCoder2, language-specific filters
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]{1,16}")  # short pieces: those seen before are remembered
 _DECIMAL = re.compile(r"[^\D\x00-\x7f]")  # a decimal digit outside ASCII
 TEXT_STEMS = {"readme", "notes", "todo", "description", "cmakelists"}  # StarCoder2, language-specific filters
 
@@ -99,8 +100,9 @@ def measure_fast(text: str, digits: bool) -> tuple[Lines, float, Encoded, tuple[
 
     def stand_in(match: re.Match[str]) -> str:
         nonlocal counted
-        counted += sum(map(str.isalnum if digits else str.isalpha, match.group()))
-        return "".join("_" if character.isalnum() else "\x1f" if character.isspace() else "#" for character in match.group())
+        letters, put = _stand_ins(match.group(), digits)
+        counted += letters
+        return put
 
     if text.isascii():
         content = text.encode()
@@ -112,6 +114,13 @@ def measure_fast(text: str, digits: bool) -> tuple[Lines, float, Encoded, tuple[
     size = len(text) or 1
     letters += counted
     return Lines(count, within / count if count else 0.0, longest), letters / size, Encoded(run, runs / size), (filled, literal / filled if filled else 0.0)
+
+
+@lru_cache(maxsize=2**16)  # the same few characters and words come again and again
+def _stand_ins(characters: str, digits: bool) -> tuple[int, str]:
+    """How many of some characters count as letters, and for each the ASCII one of its kind."""
+    letters = sum(map(str.isalnum if digits else str.isalpha, characters))
+    return letters, "".join("_" if character.isalnum() else "\x1f" if character.isspace() else "#" for character in characters)
 
 
 def broken_rule(measured: Signals, path: str, language: str, rules: RuleSettings) -> str | None:
