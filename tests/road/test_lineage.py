@@ -12,6 +12,8 @@ from megatron_snow.artifacts.documents import read_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.manifest import read_manifest
 from megatron_snow.cli.trace import trace as ask
+from megatron_snow.corpus.dropped import NAME as DROPPED
+from megatron_snow.corpus.dropped import read_dropped
 from megatron_snow.recipe.drive import open_road
 from megatron_snow.training.samples import phase_samples
 from tests.road.conftest import FOLDERS, PHASES, RECIPE, run_snow, snow
@@ -99,9 +101,22 @@ def test_a_question_that_cannot_be_answered(road, arguments, complaint):
         ask(RECIPE, out=road[0], **arguments)
 
 
-def test_a_dropped_and_an_unknown_repository(road):
-    dropped = next(json.loads(line) for line in snow("trace", RECIPE, "--out", road[0], "--json", "--repo", "no/such").stdout.splitlines())
-    assert dropped["tiers"] == {} and dropped["dropped"] == {} and dropped["seen"] == []
+def test_a_repositorys_dropped_files_are_told_with_the_rule(road):
+    """Against the record of drops, for the repository of which most went; asked for in capitals."""
+    rows = list(read_dropped(road[0] / "1-corpus" / DROPPED))
+    chosen = Counter("/".join(row["id"].split("/")[1:4]) for row in rows if row["id"].startswith("stdlib/")).most_common(1)[0][0]
+    theirs = [row for row in rows if row["id"].startswith(f"stdlib/{chosen}/")]
+    found = trace(road[0], "--repo", chosen.upper())
+    assert chosen.startswith("python/cpython/") and found["seen"] == [chosen.upper()]
+    assert found["dropped"] == Counter(row["reason"] for row in theirs)
+    assert [row["id"] for row in found["dropped_files"]] == [row["id"] for row in theirs]
+    said = snow("trace", RECIPE, "--out", road[0], "--repo", chosen).stdout
+    assert all(f"{reason} {count}" in said for reason, count in found["dropped"].items())
+
+
+def test_an_unknown_repository(road):
+    unknown = trace(road[0], "--repo", "no/such")
+    assert unknown["tiers"] == {} and unknown["dropped"] == {} and unknown["seen"] == []
     said = snow("trace", RECIPE, "--out", road[0], "--repo", "no/such").stdout
     assert "no/such: it is not in: no file of it was read" in said
 
