@@ -27,3 +27,11 @@ def event(kind: str, values: dict[str, Any], stream: TextIO | None = None) -> No
     """One event as a JSON line: ``event``, ``time`` (seconds since the epoch) and ``values``."""
     row = {"event": kind, "time": round(time.time(), 3)} | values
     print(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS).decode(), file=stream or sys.stderr, flush=True)
+
+
+def last_words(message: str, exit_code: int) -> None:
+    """Why a process ends with this exit code: a line, or an event ``error``, on standard error; said where nothing else is, too."""
+    if form() == "json":
+        event("error", {"message": message, "exit_code": exit_code})
+    else:
+        print(f"snow: {message}", file=sys.stderr, flush=True)

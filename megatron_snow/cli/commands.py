@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from megatron_snow.artifacts.errors import SnowError
+from megatron_snow.artifacts.output import form, last_words
 from megatron_snow.artifacts.publish import exclusive
 from megatron_snow.cli.ablate import ablate
 from megatron_snow.cli.label import label
-from megatron_snow.cli.output import Result, choose_form, report_error
+from megatron_snow.cli.output import Result, choose_form
 from megatron_snow.cli.validate_annotator import validate_annotator
 
 if TYPE_CHECKING:  # the recipe's settings would slow `snow --help` down
@@ -73,6 +74,9 @@ def _arrow(arrow: str, recipe_path: Path, overrides: list[str] | None, out: Path
     require_sandbox(recipe, road, names)
     with exclusive(road.out):
         drive(road, names)
+    made = {name: status.manifest for name in names if (status := road.status(name)).manifest}
+    stages = {name: {"folder": str(road.folder(name)), "seconds": one.seconds, "counts": one.counts} for name, one in made.items()}
+    Result().show({"arrow": arrow, "out": str(road.out), "stages": stages}, None)
     if crew:
         crew.tell(None)
 
@@ -286,9 +290,11 @@ def main() -> None:
     try:
         app(args=choose_form(sys.argv[1:]))
     except SnowError as error:
-        report_error(error)
+        last_words(str(error), error.exit_code)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            print("\nsnow: stopped; the same command goes on from here", file=sys.stderr)
+            if form() != "json":
+                print(file=sys.stderr)  # the terminal shows ^C in front
+            last_words("stopped; the same command goes on from here", _INTERRUPTED)
         raise

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from megatron_snow.artifacts.publish import exclusive
+from megatron_snow.cli.output import Result
 
 
 def label(
@@ -24,4 +25,4 @@ def label(
     checked, road = open_road(recipe, overrides or [], out)
     with exclusive(road.out):
         counts = ask(checked.synthesize, road.seed, road.folder("corpus") / "standard", files, to)
-    typer.echo(f"{to}: {counts['labelled']} of {counts['files']} files labelled by {counts['model']}; {counts['labels']}")
+    Result().show({"file": str(to), **counts}, f"{to}: {counts['labelled']} of {counts['files']} files labelled by {counts['model']}; {counts['labels']}")

@@ -9,15 +9,18 @@ import orjson
 import typer
 
 from megatron_snow.artifacts.errors import SnowError
-from megatron_snow.artifacts.output import VARIABLE, event, form
+from megatron_snow.artifacts.output import VARIABLE, form
 
 
 class Result:
     """What a command was asked for: text on standard output, or one JSON object a line."""
 
-    def show(self, values: dict[str, Any], text: str) -> None:
-        """Write it in the form that was asked for."""
-        typer.echo(orjson.dumps(values, default=str, option=orjson.OPT_NON_STR_KEYS).decode() if form() == "json" else text)
+    def show(self, values: dict[str, Any], text: str | None) -> None:
+        """Write it in the form that was asked for; ``text`` is None where people were told on the way."""
+        if form() == "json":
+            typer.echo(orjson.dumps(values, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        elif text is not None:
+            typer.echo(text)
 
 
 def choose_form(arguments: list[str]) -> list[str]:
@@ -28,16 +31,3 @@ def choose_form(arguments: list[str]) -> list[str]:
     if asked:
         os.environ[VARIABLE] = asked.pop().removeprefix("--")
     return [argument for argument in arguments if argument not in ("--quiet", "--json")]
-
-
-def complain(error: SnowError) -> str:
-    """A SnowError as the command line shows it."""
-    return f"snow: {error}"
-
-
-def report_error(error: SnowError) -> None:
-    """Say what is wrong, in the form that was asked for."""
-    if form() == "json":
-        event("error", {"message": str(error), "exit_code": error.exit_code})
-    else:
-        typer.echo(complain(error), err=True)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.artifacts.publish import exclusive, work_folder
+from megatron_snow.cli.output import Result
 
 _FOLDER = "validate-annotator"
 
@@ -50,4 +51,5 @@ def validate_annotator(
         shutil.rmtree(work / "parts", ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
-    typer.echo(f"{folder / RESULT}\n{folder / 'validation.html'}")
+    found = {"result": str(folder / RESULT), "page": str(folder / "validation.html")}
+    Result().show(found, "\n".join(found.values()))

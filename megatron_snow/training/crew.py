@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from torch.distributed import DistError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
+from megatron_snow.artifacts.output import last_words
 from megatron_snow.training.cluster import meeting_point, node_name
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.worker import BUG, LOST, LOST_PEER, RankNumbers
@@ -156,7 +157,7 @@ class Crew:
         self._done.set()
         if self.leader or report.get("alone"):
             who = f"rank {report['rank']} on {report['node']}"
-            print(f"snow: {who}: {report['message']}" if report["trace"] is None else f"snow: {who} failed:\n{report['trace']}", file=sys.stderr)
+            last_words(f"{who}: {report['message']}" if report["trace"] is None else f"{who} failed:\n{report['trace']}", report["code"])
         sys.stdout.flush()
         sys.stderr.flush()
         if not report.get("alone"):
@@ -209,7 +210,7 @@ def attend(numbers: RankNumbers, action: Callable[[Crew], None], listen: bool) -
     except Stopped as stopped:
         crew.leave()
         if crew.leader:
-            print(f"snow: {stopped}", file=sys.stderr, flush=True)
+            last_words(str(stopped), stopped.exit_code)
         os._exit(stopped.exit_code)  # an orderly exit takes its time and is deaf to SIGTERM's handler: srun would end it with another code
     except Exception as error:
         crew.fail(error)

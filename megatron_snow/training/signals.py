@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from types import FrameType
 
 from megatron_snow.artifacts.errors import Stopped
+from megatron_snow.artifacts.output import last_words
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -54,5 +54,5 @@ class StopSignal:
             self._timer.cancel()
 
     def _expire(self) -> None:
-        print("  the grace time (train.checkpoint.grace) ended before the save did: the checkpoint before it stays the newest", file=sys.stderr, flush=True)
+        last_words("the grace time (train.checkpoint.grace) ended before the save did: the checkpoint before it stays the newest", Stopped.exit_code)
         os._exit(Stopped.exit_code)

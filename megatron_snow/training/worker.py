@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_snow.artifacts.errors import LostRank, SnowError, Stopped
+from megatron_snow.artifacts.output import last_words
 from megatron_snow.parallel.backend import has_cuda_driver
 from megatron_snow.training.cluster import device_index
 from megatron_snow.training.heartbeat import Heartbeat
@@ -97,7 +97,7 @@ def _run_rank(spec: RunSpec, numbers: RankNumbers, stop: StopSignal, heartbeat: 
 
 
 def _print_and_leave(message: str) -> None:
-    print(f"snow: {message}: run the same command again to go on from the last checkpoint", file=sys.stderr, flush=True)
+    last_words(f"{message}: run the same command again to go on from the last checkpoint", LOST)
     os._exit(LOST)
 
 

@@ -1,5 +1,6 @@
 """The command line as a user meets it: in a process of its own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -148,10 +149,11 @@ def test_a_machine_that_cannot_isolate_goes_on_where_that_is_accepted_or_not_nee
         assert "isolate" not in message and str(tmp_path / "data") in message
 
 
-def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_ctrl_c_ends_with_130_and_no_traceback(form, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     os.mkfifo(recipe)  # the command waits in the middle of reading it, for as long as it is open here
-    command = [sys.executable, "-m", "megatron_snow", "plan", str(recipe)]
+    command = [sys.executable, "-m", "megatron_snow", "plan", str(recipe), *form]
 
     def hear() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background inherits a deaf ear from its shell
@@ -161,6 +163,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
         _, message = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from here" in message and "Traceback" not in message
+    assert not form or json.loads(message)["exit_code"] == 130
 
 
 @pytest.mark.parametrize(("error", "code"), [("SnowError", 2), ("Stopped", 3), ("LostRank", 4)])

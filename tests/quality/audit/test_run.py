@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -148,6 +149,16 @@ def test_the_command_answers_mistakes_without_a_traceback(tmp_path):
     for arguments, message in ((["--benchmark", "nope"], "unknown benchmark"), (["--files", "3"], "files"), ([], "does not exist")):
         outcome = CliRunner().invoke(app, ["validate-annotator", recipe, "--out", str(tmp_path / "out"), *arguments])
         assert isinstance(outcome.exception, SnowError) and message in str(outcome.exception)
+
+
+def test_the_command_ends_with_where_its_result_is(road, tmp_path, monkeypatch):
+    monkeypatch.setenv("SNOW_OUTPUT", "json")
+    (tmp_path / "1-corpus").symlink_to(road[1])
+    command = ["validate-annotator", "tests/road/tiny.yaml", "--out", str(tmp_path), "--annotator", str(road[0]), "--files", "40", "--edited", "5"]
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 0, outcome.output
+    found = json.loads(outcome.stdout)
+    assert "keys" in json.loads(Path(found["result"]).read_bytes()) and Path(found["page"]).read_text().startswith("<!")
 
 
 def test_scores_are_finite(found):
