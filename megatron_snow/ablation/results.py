@@ -43,6 +43,7 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
     runs: dict[tuple[str, int], RunMetrics] = {}
     finished: dict[tuple[str, int], Road] = {}
     missing: list[str] = []
+    notes: list[str] = []
     seconds: dict[str, list[float]] = {}
     for one in opened.units:
         try:
@@ -54,12 +55,15 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
             missing.append(one.name)
             continue
         runs[one.arm, one.seed], finished[one.arm, one.seed] = read_run(road), road
-        trained = [manifest.seconds for stage in road.stages.values() if stage.arrow == "train" and (manifest := read_manifest(road.folder(stage.name)))]
-        seconds.setdefault(one.arm, []).append(sum(trained))
+        trained = [manifest for stage in road.stages.values() if stage.arrow == "train" and (manifest := read_manifest(road.folder(stage.name)))]
+        seconds.setdefault(one.arm, []).append(sum(manifest.seconds for manifest in trained))
+        if opened.study.equal_tokens and (seen := sum(manifest.counts["tokens"] for manifest in trained)) != opened.scale.tokens:
+            notes.append(f"{one.name} was trained on {seen:,} tokens, not on the scale's {opened.scale.tokens:,}: its differences may be those of tokens.")
     if not runs:
         return None
     study = opened.study
-    notes = annotators.add(runs, opened.units, finished, roads.out) if _asks_annotators(study) else []
+    if _asks_annotators(study):
+        notes += annotators.add(runs, opened.units, finished, roads.out)
     tree: dict[str, Any] = {
         "format": FORMAT, "study": study.name, "title": study.title, "question": study.question, "scale": opened.scale_name, "scale_title": opened.scale.title,
         "tokens": opened.scale.tokens, "seeds": list(study.seeds), "seed_changes": study.vary,
