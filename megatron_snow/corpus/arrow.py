@@ -70,11 +70,11 @@ def build(settings: CorpusSettings, seed: int, work: Path) -> dict[str, Any]:
     ``samples.jsonl`` (of what was dropped and kept, ``corpus.samples``),
     ``signals.parquet`` (what the rules measured of every file they saw, ``corpus.signal_table``) and
     ``summary.json``: ``in``, ``kept``, ``drops`` (reason -> language -> count), ``examples`` (reason -> id and snippet),
-    ``standard`` and ``heldout`` (documents, bytes,
-    ``repositories``, ``languages`` -> files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before
-    reading), ``decontamination`` (items sought, in all and of which ``benchmarks``, ignored, found), ``near_duplicates`` (clusters, largest),
-    ``redactions`` (placeholder -> language -> how many), ``redacted_kinds`` (what was found -> how many), ``refused_licenses`` (SPDX -> files dropped);
-    with a take-down list ``taken_down``: ``files`` (name -> files dropped) and ``no file`` (names that matched none).
+    ``standard`` and ``heldout`` (documents, bytes, ``repositories``, ``largest_repositories``, ``effective_repositories``, ``languages`` ->
+    files and bytes), ``licenses`` (SPDX -> files), ``sources`` (what was left out before reading), ``decontamination`` (items sought, in all
+    and of which ``benchmarks``, ignored, found), ``near_duplicates`` (clusters, largest), ``redactions`` (placeholder -> language -> how many),
+    ``redacted_kinds`` (what was found -> how many), ``refused_licenses`` (SPDX -> files dropped); with a take-down list ``taken_down``:
+    ``files`` (name -> files dropped) and ``no file`` (names that matched none).
 
     Raises SnowError on a missing or empty source, an unknown language, and where nothing is left to write.
     """

@@ -28,8 +28,10 @@ from megatron_snow.corpus.shares import REASON as OVER_SHARE
 from megatron_snow.corpus.shares import over_share
 from megatron_snow.corpus.split import choose_heldout
 from megatron_snow.corpus.spool import SpoolReader, gather, write_table
+from megatron_snow.signatures.diversity import effective
 
 _ROWS = 8192  # of an index made Python objects at a time (ours)
+_LARGEST = 10  # repositories named (ours: what the report shows)
 SIDES = ("standard", "heldout")
 
 
@@ -126,13 +128,16 @@ def plan_shards(tiers: pyarrow.Table, folder: Path, limit: int = SHARD_BYTES) ->
 
 
 def inventory(tiers: pyarrow.Table, side: str) -> dict[str, Any]:
-    """Documents, bytes, repositories and languages of a side."""
+    """Documents, bytes, repositories and languages of a side; its largest repositories with their bytes, and how many of one size were as spread."""
     table = tiers.filter(compute.equal(tiers["heldout"], SIDES.index(side)))
+    repositories = table.group_by("repository").aggregate([("size", "sum")]).sort_by([("size_sum", "descending"), ("repository", "ascending")])
     languages = table.group_by("language").aggregate([("size", "count"), ("size", "sum")]).to_pylist()
     return {
         "documents": len(table),
         "bytes": compute.sum(table["size"]).as_py() or 0,
-        "repositories": compute.count_distinct(table["repository"]).as_py(),
+        "repositories": len(repositories),
+        "largest_repositories": [[row["repository"], row["size_sum"]] for row in repositories.slice(0, _LARGEST).to_pylist()],
+        "effective_repositories": round(effective(repositories["size_sum"].to_numpy()), 3),
         "languages": {row["language"]: {"files": row["size_count"], "bytes": row["size_sum"]} for row in sorted(languages, key=lambda row: row["language"])},
     }
 

@@ -59,7 +59,7 @@ def _corpus(recipe: Recipe) -> Stage:
         return {"sources": source_fingerprint(recipe.corpus), "benchmarks": recipe.corpus.decontamination.fingerprint()} | taken_down
 
     parts = dict.fromkeys(("standard", "heldout"), ())
-    return Stage("corpus", "corpus", "1-corpus", 8, recipe.corpus.identity(), run, parts=parts, external=external, budget=recipe.budget.get("corpus"))
+    return Stage("corpus", "corpus", "1-corpus", 9, recipe.corpus.identity(), run, parts=parts, external=external, budget=recipe.budget.get("corpus"))
 
 
 def _tokenizer(recipe: Recipe) -> Stage:

@@ -91,7 +91,7 @@ FEATURES: dict[str, Features] = {"length": _length, "imports": _imports, "calls"
 
 
 def compare_languages(other: Mapping[str, int], standard: Mapping[str, int]) -> dict[str, Any]:
-    """Divergence of the bytes by language; no floor, since whole tiers are counted."""
+    """Divergence of the bytes by language. No floor: both tiers are counted whole, or in so many places that it is small beside the threshold."""
     divergence = jensen_shannon(other, standard)
     return _row("language", divergence, 0.0, LANGUAGE_THRESHOLD, _differing(other, standard))
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from megatron_snow.artifacts.documents import Document
@@ -81,25 +82,35 @@ def vendi(files: Sequence[Document]) -> float:
     return vendi_score(np.divide(table, norms, out=np.zeros_like(table), where=norms > 0))
 
 
-def measures(files: Sequence[Document], by_repository: Mapping[str, int]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Spread:
+    """How a tier's bytes are spread over repositories."""
+
+    repositories: int
+    effective: float
+    """As spread as so many of one size."""
+    largest: list[tuple[str, float]]
+    """The largest ones and their shares of the bytes."""
+
+    @classmethod
+    def of(cls, by_repository: Mapping[str, int]) -> Spread:
+        """Of repositories' bytes."""
+        total = sum(by_repository.values()) or 1
+        ordered = sorted(by_repository.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
+        return cls(len(by_repository), effective(by_repository.values()), [(name, round(size / total, 6)) for name, size in ordered])
+
+
+def measures(files: Sequence[Document], spread: Spread) -> list[dict[str, Any]]:
     """A row a measure: ``name``, ``value``, ``threshold``, ``alarm``, ``low_is_alarm``, ``says``."""
     topical = files[:_TOPIC_FILES]
-    total = sum(by_repository.values()) or 1
-    largest = max(by_repository.values(), default=0) / total
-    count = effective(by_repository.values())
+    largest = spread.largest[0][1] if spread.largest else 0.0
     topics = vendi(topical) / len(topical) if topical else 0.0
     return [
         _measure("repeated runs", repeated_runs(files), REPEATED_THRESHOLD, False, f"share of {_RUN}-word runs that stood in an earlier file of {len(files)}"),
         _measure("largest repository", largest, LARGEST_THRESHOLD, False, "as a share of its bytes"),
-        _measure("effective repositories", count, EFFECTIVE_THRESHOLD, True, f"of {len(by_repository)}: as spread as so many of one size"),
+        _measure("effective repositories", spread.effective, EFFECTIVE_THRESHOLD, True, f"of {spread.repositories}: as spread as so many of one size"),
         _measure("topics", topics, TOPICS_THRESHOLD, True, f"effective number of different files (Vendi score), as a share of {len(topical)}"),
     ]
-
-
-def largest(by_repository: Mapping[str, int]) -> list[tuple[str, float]]:
-    """The largest repositories and their shares of the bytes."""
-    total = sum(by_repository.values()) or 1
-    return [(name, round(size / total, 6)) for name, size in sorted(by_repository.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]]
 
 
 def _measure(name: str, value: float, threshold: float, low_is_alarm: bool, says: str) -> dict[str, Any]:

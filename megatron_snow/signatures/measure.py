@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -37,11 +38,11 @@ def measure(folders: Mapping[str, Path]) -> dict[str, Any]:
     if phases := _overfitting(folders):
         found["overfitting"] = {"rise_threshold": RISE_THRESHOLD, "gap_threshold": GAP_THRESHOLD, "phases": phases}
     if "corpus" in folders:
-        standard = survey(folders["corpus"] / "standard")
+        standard, spread = _standard(folders["corpus"])
         tiers = {"synthetic": folders.get("synthesize"), "high_quality": folders.get("annotate")}
         found["bias"] = {tier: _bias(survey(folder / tier), standard) for tier, folder in tiers.items() if folder is not None}
-        files, by_repository = _spread(standard.files), standard.repositories
-        found["diversity"] = {"files": len(files), "measures": diversity.measures(files, by_repository), "largest": diversity.largest(by_repository)}
+        files = _in_turn(standard.files)
+        found["diversity"] = {"files": len(files), "measures": diversity.measures(files, spread), "largest": spread.largest}
     found["alarms"] = _alarms(found)
     return found
 
@@ -71,7 +72,23 @@ def _bias(other: Survey, standard: Survey) -> dict[str, Any]:
     return {"files": files, "measures": [distributions.compare_languages(other.languages, standard.languages), *within]}
 
 
-def _spread(samples: Sample) -> list[Document]:
+def _standard(corpus: Path) -> tuple[Survey, diversity.Spread]:
+    """The standard tier: a sample of its files; its languages and repositories as the corpus arrow counted them, where it did."""
+    found = survey(corpus / "standard")
+    path = corpus / "summary.json"
+    try:
+        counted = orjson.loads(path.read_bytes()).get("standard", {}) if path.exists() else {}
+    except (orjson.JSONDecodeError, AttributeError) as error:
+        raise SnowError(f"{path} is damaged ({error}); delete {corpus} and run again") from error
+    if languages := counted.get("languages"):
+        found.languages = Counter({language: size["bytes"] for language, size in languages.items()})
+    if "effective_repositories" not in counted:
+        return found, diversity.Spread.of(found.repositories)
+    largest = [(name, round(size / max(counted["bytes"], 1), 6)) for name, size in counted["largest_repositories"]]
+    return found, diversity.Spread(counted["repositories"], counted["effective_repositories"], largest)
+
+
+def _in_turn(samples: Sample) -> list[Document]:
     """Files of all languages in turn, as many as are looked at."""
     rows = chain.from_iterable(zip_longest(*samples.values()))
     return [document for document in rows if document is not None][:_MOST_FILES]

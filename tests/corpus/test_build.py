@@ -23,6 +23,7 @@ from megatron_snow.corpus.dropped import NAME as DROPPED
 from megatron_snow.corpus.dropped import read_dropped
 from megatron_snow.corpus.settings import CorpusSettings, FolderSource, StdlibSource
 from megatron_snow.corpus.shingles import similarities
+from megatron_snow.signatures.diversity import effective
 
 
 def code(name: str, lines: int = 30) -> str:
@@ -96,6 +97,13 @@ def test_every_planted_row_goes_for_its_reason(built: tuple[dict, Path]) -> None
     assert summary["in"] == len(planted()) + 1 == summary["kept"] + sum(counts["drops"].values())
     assert counts["documents"] + counts["heldout_documents"] == summary["kept"] == 48 + 6 + 1 + 1
     assert {example["id"] for example in summary["examples"]["contaminated"]} == {"stack/owner/r1/leak.py", "stack/owner/r2/leak2.py"}
+    sizes = Counter()
+    for document in read_documents(work / "standard"):
+        sizes[document["repository"]] += len(document["text"].encode())
+    told = summary["standard"]
+    largest = sorted(sizes.items(), key=lambda one: (-one[1], one[0]))[:10]
+    assert told["repositories"] == len(sizes) and told["largest_repositories"] == [list(one) for one in largest]
+    assert told["effective_repositories"] == pytest.approx(effective(sizes.values()), abs=1e-3)
     assert summary["decontamination"]["benchmarks"] == {"humaneval": summary["decontamination"]["sought"]}
     assert summary["decontamination"]["found"] == {"humaneval HumanEval/1 docstring": 1, "humaneval HumanEval/1 solution": 2}
     named = [json.loads(line) for line in (work / "contaminated.jsonl").read_text().splitlines()]

@@ -109,6 +109,8 @@ def test_the_alarms_of_signatures_are_warnings_and_the_numbers_are_written_besid
     assert json.loads((tmp_path / "signatures.json").read_text()) == json.loads(json.dumps(measure(folders)))
     text = "".join(str(child) for child in signatures.section(_view(folders)).body)
     assert "gap, nats a token" in text and "divergence of tiers from the standard tier" in text and "Largest repositories" in text
+    assert "repetition, largest repository and topics of the standard tier beside their thresholds" in text
+    assert all(f"{name}, threshold: {threshold:g}" in text for name, threshold in (("repeated runs", 0.5), ("largest repository", 0.2), ("topics", 0.1)))
 
 
 def test_the_section_has_them_all_or_says_that_there_are_none(folders: dict[str, Path]) -> None:

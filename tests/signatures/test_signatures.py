@@ -11,7 +11,7 @@ from megatron_snow.artifacts.documents import write_documents
 from megatron_snow.artifacts.errors import SnowError
 from megatron_snow.signatures import measure
 from megatron_snow.signatures.distributions import compare_languages, compare_within, jensen_shannon
-from megatron_snow.signatures.diversity import effective, measures, repeated_runs, vendi
+from megatron_snow.signatures.diversity import Spread, effective, measures, repeated_runs, vendi
 from megatron_snow.signatures.overfitting import phase_gap
 from megatron_snow.signatures.sampling import survey
 
@@ -79,10 +79,10 @@ def test_vendi_counts_different_files():
 def test_copies_one_repository_and_one_topic_are_alarms():
     random = np.random.default_rng(2)
     copies = [_document(i, _code(np.random.default_rng(0), ["alpha", "beta"]), repository="one") for i in range(30)]
-    assert [row["alarm"] for row in measures(copies, {"one": 100})] == [True, True, True, True]
+    assert [row["alarm"] for row in measures(copies, Spread.of({"one": 100}))] == [True, True, True, True]
     names = ["".join(random.choice(list("abcdefghijklmnop"), 6)) for _ in range(3000)]
     varied = [_document(i, _code(random, names[i * 50 : i * 50 + 50]), repository=f"r{i}") for i in range(60)]
-    assert [row["alarm"] for row in measures(varied, {f"r{i}": 10 for i in range(60)})] == [False, False, False, False]
+    assert [row["alarm"] for row in measures(varied, Spread.of({f"r{i}": 10 for i in range(60)}))] == [False, False, False, False]
     assert repeated_runs(copies) > 0.9 > 0.1 > repeated_runs(varied)
 
 
@@ -114,6 +114,49 @@ def test_a_survey_is_a_sample_of_every_language_that_does_not_depend_on_row_orde
     assert survey(tmp_path / "b", 5).languages.keys() <= {"C", "Python"}
     write_documents(tmp_path / "c", reversed(documents))
     assert survey(tmp_path / "c", 5) == one
+
+
+def _sorted_tier(folder, languages=20, shards=40):
+    """A tier as the corpus arrow writes it, in more shards than a look at four would tell: rows by language, then repository."""
+    random = np.random.default_rng(6)
+    words = [f"name{i}" for i in range(40)]
+    rows = [_document(i, _code(random, words, 3), f"L{i * languages // 800:02}", f"r{i // 4}") for i in range(800)]
+    write_documents(folder, rows, shard_bytes=sum(len(row["text"]) for row in rows) // shards)
+    return rows
+
+
+def test_a_tier_sorted_by_language_is_seen_in_all_its_parts(tmp_path):
+    """The same files in another order, as a synthetic tier holds them, are no bias; a survey of few shards sees a fifth of the languages."""
+    rows = _sorted_tier(tmp_path / "corpus/standard")
+    assert len(list((tmp_path / "corpus/standard").iterdir())) >= 40
+    assert len(survey(tmp_path / "corpus/standard").languages) == 20
+    write_documents(tmp_path / "synthesize/synthetic", [rows[i] for i in np.random.default_rng(0).permutation(800)])
+    found = measure({"corpus": tmp_path / "corpus", "synthesize": tmp_path / "synthesize"})
+    assert found["bias"]["synthetic"]["measures"][0]["divergence"] < 0.01
+    assert not any("language" in alarm or "repositor" in alarm for alarm in found["alarms"])
+    assert {row["name"]: row["value"] for row in found["diversity"]["measures"]}["effective repositories"] > 150  # of 200; four shards hold 20
+
+
+def test_a_survey_reads_no_more_than_it_is_told(tmp_path):
+    rows = _sorted_tier(tmp_path)
+    found = survey(tmp_path, most_bytes=sum(len(row["text"]) for row in rows) // 4)
+    assert len(found.languages) == 20 and sum(found.languages.values()) < sum(len(row["text"]) for row in rows) / 2
+
+
+def test_what_the_corpus_arrow_counted_goes_before_what_was_seen(tmp_path):
+    _sorted_tier(tmp_path / "corpus/standard")
+    counted = {
+        "bytes": 1000, "repositories": 3, "effective_repositories": 1.5, "largest_repositories": [["big/one", 900], ["a/b", 60], ["c/d", 40]],
+        "languages": {"L00": {"files": 1, "bytes": 990}, "Rare": {"files": 1, "bytes": 10}},
+    }  # fmt: skip
+    (tmp_path / "corpus/summary.json").write_text(json.dumps({"standard": counted}))
+    found = measure({"corpus": tmp_path / "corpus"})
+    assert found["diversity"]["largest"] == [("big/one", 0.9), ("a/b", 0.06), ("c/d", 0.04)]
+    said = "\n".join(found["alarms"])
+    assert "largest repository of the standard tier is 0.9" in said and "effective repositories of the standard tier is 1.5, of 3" in said
+    (tmp_path / "corpus/summary.json").write_text("{")
+    with pytest.raises(SnowError, match=r"summary\.json is damaged"):
+        measure({"corpus": tmp_path / "corpus"})
 
 
 def test_a_road_is_measured_and_its_alarms_name_the_numbers(tmp_path):

@@ -17,6 +17,7 @@ from megatron_snow.report.sections.training import tokens_by_phase
 ANCHOR = "signatures"
 _TINTS = {"synthetic": 4, "high_quality": 3}
 _THRESHOLD = 0  # grey
+_STANDARD = 2
 _ITEMS = 6  # that differ most, of a measure (ours)
 _REPOSITORIES = 10  # largest (ours)
 
@@ -125,12 +126,18 @@ def _diversity(found: Mapping[str, Any] | None) -> list[Child]:
         ]
         for row in found["measures"]
     ]
+    shares = [row for row in found["measures"] if row["name"] != "effective repositories"]
+    marks = [(row["name"], [Value("standard", row["value"], _STANDARD), Value("threshold", row["threshold"], _THRESHOLD)]) for row in shares]
+    drawing = value_chart("repetition, largest repository and topics of the standard tier beside their thresholds", marks, "share", zero=True)
+    note = "Repeated runs and the largest repository ought to be left of their thresholds, topics right of theirs."
+    legend = [("standard", _STANDARD), ("threshold", _THRESHOLD)]
     largest = found["largest"][:_REPOSITORIES]
     most = max((part for _, part in largest), default=0.0)
     return [
         title,
         grid(
             [
+                figure("How much of it is new", drawing, note, legend, lined=False),
                 tag("div", table(["measure", "what it is", "value", "wanted", ""], rows, texts=2, caption=f"Over {of(found['files'], 'file')}")),
                 tag(
                     "div", tag("p", "Largest repositories, share of bytes", class_="note"), bars([(name, part, share(part, 1)) for name, part in largest], most)
