@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ _IMPORTED = [
 FRESH_IN_METRICS = ("seconds", "tokens_per_second", "memory", "mfu")  # of a row: they say how the machine was, not what was trained
 
 
-def _run(recipe: Path, overrides: Sequence[str], out: Path, stages: Sequence[str], log: Path) -> None:
-    """In the child: what ``snow run`` does for these stages, under the output folder's lock."""
+def _run(recipe: Path, overrides: Sequence[str], out: Path, stages: Sequence[str], log: Path, begun: Connection) -> None:
+    """In the child: what ``snow run`` does for these stages, under the output folder's lock; says when it has it."""
     from megatron_snow.artifacts.publish import exclusive
 
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -51,6 +52,7 @@ def _run(recipe: Path, overrides: Sequence[str], out: Path, stages: Sequence[str
     os.dup2(target, 2)
     _, road = open_road(recipe, overrides, out)
     with exclusive(road.out):
+        begun.send(None)
         drive(road, stages)
 
 
@@ -69,13 +71,15 @@ class Killer:
         return open_road(self.recipe, self.overrides, self.out)[1]
 
     def run(self, stages: Sequence[str], seconds: float | None = None) -> float | None:
-        """Run stages, killed after ``seconds``; returns how long they took, None where they were killed. Fails with the log where they fail."""
+        """Run stages, killed ``seconds`` after the work began; returns how long it took, None where they were killed. Fails with the log where they fail."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_IMPORTED)
         log = self.out.parent / "log"
-        process = context.Process(target=_run, args=(self.recipe, self.overrides, self.out, list(stages), log))
-        start = time.monotonic()
+        hears, says = context.Pipe(duplex=False)
+        process = context.Process(target=_run, args=(self.recipe, self.overrides, self.out, list(stages), log, says))
         process.start()
+        wait([hears, process.sentinel])  # a blow while the recipe is read strikes no arrow
+        start = time.monotonic()
         process.join(seconds)
         if process.is_alive():
             process.kill()
@@ -88,7 +92,7 @@ class Killer:
         """Make a stage, killed ``kills`` times at random moments of what its run takes (``guess`` seconds at first); then let it end."""
         longest, killed = guess, 0
         while killed < kills:
-            took = self.run([stage], self.random.uniform(0.02, longest))
+            took = self.run([stage], self.random.uniform(0, longest))
             if took is None:
                 killed += 1
                 continue

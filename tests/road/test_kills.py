@@ -13,6 +13,7 @@ import pytest
 from megatron_snow.artifacts.manifest import read_manifest
 from megatron_snow.recipe.drive import open_road
 from megatron_snow.recipe.stage import Road
+from tests.convert import hub
 from tests.road.conftest import FOLDERS, RECIPE
 from tests.road.kills import Killer, content
 
@@ -42,6 +43,23 @@ def test_an_arrow_killed_three_times_ends_as_if_it_had_not_been(road, own_road, 
     one.kill_arrow(stage, KILLS, guess)
     assert content(folder) == content(tmp_path / "given" if stage == "report" else given / folder.relative_to(out))
     assert not list(out.rglob("*.building")) and not list(out.rglob("*.replaced")) and not list(out.rglob("*.tmp"))
+
+
+def test_the_model_to_start_from_killed_three_times(tmp_path):
+    """The arrow of recipes that begin with a Hugging Face model: the tiny road has none."""
+    model = hub.tokenizer(hub.make(tmp_path / "hub" / "model", "qwen2, tied"))
+    one = Killer(RECIPE, tmp_path / "out", random.Random("base"), (f"train.base.hugging_face={model}", "model=base", "tokenizer=base"))
+    corpus = one.road.building(one.road.stages["corpus"]).open()
+    (corpus.work / "none").touch()  # a given tokenizer reads no document
+    corpus.publish()
+    one.run(["tokenizer"])
+    guess = one.run(["base"])
+    folder = one.road.folder("base")
+    shutil.copytree(folder, tmp_path / "given")
+    shutil.rmtree(folder)
+    one.kill_arrow("base", KILLS, guess)
+    assert content(folder) == content(tmp_path / "given")
+    assert not list(folder.parent.rglob("*.building")) and not list(folder.parent.rglob("*.replaced")) and not list(folder.parent.rglob("*.tmp"))
 
 
 def test_answers_of_a_served_model_survive_kills_and_give_the_same_documents(road, own_road, tmp_path):
