@@ -185,9 +185,13 @@ class DecontaminationSettings(Settings):
 
     def covering(self, reported: Iterable[NamedBenchmark]) -> DecontaminationSettings:
         """These, and of the benchmarks ``reported`` on those that are not among them: equal settings where all are, under whatever name."""
-        sought = {found for one in self._sought() for found in one.read_from()}
-        missing = [SoughtBenchmark(name=one.name, source=one.source) for one in reported if not one.read_from() <= sought]
+        missing = [SoughtBenchmark(name=one.name, source=one.source) for one in self.unsought(reported)]
         return self.model_copy(update={"benchmarks": (*self.benchmarks, *missing)}) if missing else self
+
+    def unsought(self, reported: Iterable[NamedBenchmark]) -> list[NamedBenchmark]:
+        """Those of the benchmarks ``reported`` on that are not looked for, under any name."""
+        sought = {found for one in self._sought() for found in one.read_from()}
+        return [one for one in reported if not one.read_from() <= sought]
 
     def problems(self) -> list[Problem | Wording]:
         """The problems of all benchmarks. Raises SnowError where one cannot be read."""

@@ -31,7 +31,7 @@ def render_plan(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> s
     Raises:
         SnowError: where the layout cannot run the model, or not on so many GPUs.
     """
-    return "\n".join([f"{recipe.name} -> {road.out}", "", *_arrows(road), "", *render_training(recipe, road, cluster)])
+    return "\n".join([f"{recipe.name} -> {road.out}", "", *_arrows(road), "", *_unsought(recipe), *render_training(recipe, road, cluster)])
 
 
 def plan_values(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> dict[str, Any]:
@@ -39,7 +39,8 @@ def plan_values(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> d
 
     Arrows (state, why, budget in seconds, what a done one counted), parameters, bytes of a checkpoint, ``memory`` (bytes of the rank that needs
     most, by what they are for, on how many ``processes``; ``usable`` of a GPU of the cluster), and phases: with a cluster ``step_seconds``,
-    ``hours`` and ``gpu_hours``, without one ``h100_hours`` as the text has them.
+    ``hours`` and ``gpu_hours``, without one ``h100_hours`` as the text has them. ``unsought``: benchmarks reported on that the corpus is not
+    searched for.
     """
     vocabulary = _padded(recipe, road)
     processes, memory = _most_memory(recipe, vocabulary, cluster)
@@ -61,7 +62,7 @@ def plan_values(recipe: Recipe, road: Road, cluster: Cluster | None = None) -> d
     }  # fmt: skip
     model = parameters(recipe.model, vocabulary)
     return {
-        "name": recipe.name, "out": str(road.out), "arrows": arrows, "parameters": model, "vocabulary": vocabulary,
+        "name": recipe.name, "out": str(road.out), "arrows": arrows, "unsought": _unsought_names(recipe), "parameters": model, "vocabulary": vocabulary,
         "checkpoint_bytes": checkpoint_bytes(model, recipe.train.precision), "phases": phases,
         "memory": {name: round(getattr(memory, name)) for name in (*_PARTS, "total")}
         | {"processes": processes, "usable": round(cluster.usable) if cluster else None},
@@ -82,6 +83,18 @@ def _arrows(road: Road) -> list[str]:
         lines.append(f"  {name:<20} {status.state:<8} {format_seconds(stage.budget) if stage.budget else '':>12}  {status.why}{counted}")
     budget = sum(stage.budget or 0 for stage in road.stages.values())
     return [*lines, f"  {'all':<20} {'':<8} {format_seconds(budget):>12}"] if budget else lines
+
+
+def _unsought_names(recipe: Recipe) -> list[str]:
+    return [one.name for one in recipe.corpus.decontamination.unsought(recipe.evaluate.benchmarks)]
+
+
+def _unsought(recipe: Recipe) -> list[str]:
+    """A warning where a score could be recall."""
+    if not (names := _unsought_names(recipe)):
+        return []
+    listed = ", ".join(names)
+    return [f"Warning: evaluate reports on {listed}, which the corpus is not searched for; add to corpus.decontamination.benchmarks: [{listed}]", ""]
 
 
 def _counted(counts: dict[str, Any]) -> str:

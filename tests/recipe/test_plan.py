@@ -32,6 +32,28 @@ def test_an_unsplit_model_computes_at_the_stated_mfu() -> None:
     assert seconds(Layout(), 64).compute == pytest.approx(alone.compute / 64)
 
 
+def test_a_benchmark_that_the_corpus_is_not_searched_for_is_said(tmp_path: Path) -> None:
+    warning = "Warning: evaluate reports on mbpp+, which the corpus is not searched for; add to corpus.decontamination.benchmarks: [mbpp+]"
+    tiny = Path(__file__).parents[1] / "road/tiny.yaml"
+    for overrides, unsought in (
+        ([], []),
+        (["evaluate.benchmarks=[humaneval, mbpp+]"], ["mbpp+"]),
+        (["evaluate.benchmarks=[humaneval, mbpp+]", "corpus.decontamination.benchmarks=[mbpp+]"], []),
+        (["corpus.decontamination.humaneval=''"], ["humaneval"]),
+    ):
+        recipe, road = open_road(tiny, overrides, tmp_path)
+        assert plan_values(recipe, road)["unsought"] == unsought
+        assert ("Warning" in render_plan(recipe, road)) == bool(unsought) and (unsought != ["mbpp+"] or warning in render_plan(recipe, road))
+
+
+def test_no_shipped_recipe_reports_on_what_it_does_not_look_for() -> None:
+    shipped = sorted(EXAMPLES.glob("*/recipe.yaml"))
+    assert shipped
+    for path in shipped:
+        recipe = load_recipe(path, [])
+        assert recipe.corpus.decontamination.unsought(recipe.evaluate.benchmarks) == [], path
+
+
 def test_what_splitting_costs_by_hand() -> None:
     """64 GPUs, 512 sequences of 8192 tokens; each line is the module's formula with the numbers put in."""
     pipeline = seconds(Layout(pipeline=4))  # 16 replicas, 32 micro-batches each

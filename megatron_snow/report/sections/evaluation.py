@@ -14,7 +14,7 @@ from megatron_snow.report.road_view import RoadView
 from megatron_snow.report.rows import Value, value_chart
 from megatron_snow.report.sections import benchmarks
 from megatron_snow.report.sections.training import tokens_by_phase
-from megatron_snow.report.summaries import Completion, Results
+from megatron_snow.report.summaries import Completion, Corpus, Results
 
 SOLUTIONS = "HumanEval solutions"
 _WORSE = 0.02  # bits per byte (ours: 1 % of what small models need; below it seeds differ)
@@ -49,7 +49,7 @@ def section(road: RoadView) -> Section:
 
 
 def alerts(road: RoadView) -> list[Alert]:
-    """Phases that made code cost more bits than the phase before."""
+    """Phases that made code cost more bits than the phase before, and benchmarks that the corpus was not searched for."""
     results = results_by_phase(road)
     found = []
     for before, after in pairwise(results):
@@ -60,7 +60,26 @@ def alerts(road: RoadView) -> list[Alert]:
             rest = f" and {len(worse) - _NAMED} more" if len(worse) > _NAMED else ""
             text = f"After {after}, held-out code costs more bits per byte than after {before}: {named}{rest}."
             found.append(Alert("forgetting", text, "evaluation", "bits per byte by language and phase."))
-    return found
+    return [*found, *_unsought(road, results)]
+
+
+def _unsought(road: RoadView, results: Mapping[str, Results]) -> list[Alert]:
+    """Benchmarks reported on that the corpus may hold: by their names, since wordings of one benchmark differ."""
+    artefact = road.stage("corpus")
+    corpus = artefact.read("summary.json", Corpus) if artefact else None
+    searched = corpus.decontamination if corpus else None
+    if searched is None or (searched.sought and not searched.benchmarks):  # made before they were told apart
+        return []
+    reported: dict[str, None] = {}
+    for one in results.values():
+        reported |= dict.fromkeys(name for name, benchmark in one.benchmarks.items() if not benchmark.members)
+        if not one.benchmarks and one.humaneval:
+            reported["humaneval"] = None
+    names = [name for name in reported if name not in searched.benchmarks]
+    if not names:
+        return []
+    text = f"{', '.join(names)}: reported on, and the corpus was not searched for them. What was solved may have been read in training."
+    return [Alert("contamination", text, "corpus", "which benchmarks it was searched for; add these to corpus.decontamination.benchmarks.")]
 
 
 def completions(road: RoadView) -> Section:
