@@ -63,7 +63,8 @@ class Roads:
     def _of(self, stage: Stage, recipe: Recipe) -> dict[str, str]:
         """What lies outside the road. Scanning a corpus's sources takes seconds, so the same settings are not scanned again."""
         section = getattr(recipe, stage.arrow, None)
-        key = digest([stage.name, recipe.seed, section.model_dump(mode="json") if section is not None else None])
+        # The stage's settings too: what synthesize must not hold is named by the corpus's section and the evaluation's.
+        key = digest([stage.name, recipe.seed, section.model_dump(mode="json") if section is not None else None, stage.settings])
         if key not in self._external:
             self._external[key] = stage.external()
         return self._external[key]
