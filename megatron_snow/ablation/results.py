@@ -51,7 +51,10 @@ def write_results(opened: Opened, roads: Roads) -> Path | None:
         except SnowError:  # a source is gone: what stood on it cannot be told from what would be made now
             missing.append(one.name)
             continue
-        if any(road.status(name).state != "done" for name in road.stages):
+        statuses = road.statuses().values()
+        if lost := next((status.why for status in statuses if status.state == "damaged"), None):
+            raise SnowError(lost)
+        if any(status.state != "done" for status in statuses):
             missing.append(one.name)
             continue
         runs[one.arm, one.seed], finished[one.arm, one.seed] = read_run(road), road

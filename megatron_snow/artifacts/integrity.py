@@ -127,4 +127,6 @@ def _stamp(path: Path) -> Stamp | None:
         found = path.stat()
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise SnowError(f"permission denied at {path}; let this account read it, or run as the one that wrote it") from error
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]

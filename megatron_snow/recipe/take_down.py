@@ -51,7 +51,8 @@ def render_changes(changes: dict[str, Any]) -> str:
         lines.append("  no tier holds a file of them")
     for phase, tiers in changes["phases"].items():
         for tier, reads in tiers.items():
-            read = f"{reads['steps']} of {reads['of']} steps read {format_count(reads['tokens'])} tokens of {tier}, the first at step {reads['runs'][0][0]}"
+            read = f"{reads['steps']} of {reads['of']} steps read {format_count(reads['tokens'])} tokens of {tier}"
+            read += f", the first at step {reads['runs'][0][0]}" if reads["runs"] else ""
             lines.append(f"  phase {phase} ({changes['trained'][phase]}): {read}")
     if changes["unknown"]:
         lines.append(f"  never seen: {', '.join(changes['unknown'][:10])}" + (" ..." if len(changes["unknown"]) > 10 else ""))

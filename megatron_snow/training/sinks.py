@@ -57,7 +57,7 @@ class TensorBoard:
 
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob(_EVENT_FILES)):
-            cut_back_events(path, step)
+            cut_back_events(path, step or -1)  # as ``Records``
         self._writer = SummaryWriter(str(folder))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:

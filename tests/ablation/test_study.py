@@ -145,7 +145,7 @@ def test_a_damaged_result_is_named(study, tmp_path):
     whole = path.read_text()
     path.write_text(whole[:40])
     try:
-        with pytest.raises(SnowError, match=r"bits\.jsonl, line 1 is damaged .* run again"):
+        with pytest.raises(SnowError, match=r"bits\.jsonl has 40 bytes, its manifest says .* cut short or edited; put it back as it was, or delete"):
             write_results(open_study(file), Roads(out))
     finally:
         path.write_text(whole)
