@@ -12,6 +12,7 @@ from megatron_snow.artifacts.manifest import read_manifest
 from megatron_snow.artifacts.progress import Progress, say
 from megatron_snow.artifacts.units import format_bytes
 from megatron_snow.blend.dataset import PhaseDataset
+from megatron_snow.blend.stream import DocumentStream
 from megatron_snow.recipe.drive import open_road
 
 
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
 def build_index(recipe_path: Path, overrides: Sequence[str], out: Path | None, cache: str | None, phase: str | None) -> Path:
     """Build every index of the phases and of validation, or find it there; returns the folder. Raises SnowError."""
     from megatron_snow.blend.cache import cache_folder
-    from megatron_snow.training.samples import phase_samples, validation_samples
+    from megatron_snow.training.samples import LanguageSamples, heldout_languages, phase_samples, validation_samples
 
     recipe, road = open_road(recipe_path, overrides, out)
     cache = cache or recipe.train.index_cache
@@ -49,16 +50,18 @@ def build_index(recipe_path: Path, overrides: Sequence[str], out: Path | None, c
     for name, settings in train.phases.items():
         if phase in (None, name):
             data = phase_samples(name, settings, tokens, recipe.training_seed, cache, road.folder("tokenizer"))  # megatron-core's order is built whole here
-            sets = [data, *validation_samples(train, settings, tokens, recipe.training_seed).values()]
-            _prepare(name, [one for one in sets if isinstance(one, PhaseDataset)])
+            validated = validation_samples(train, settings, tokens, recipe.training_seed)
+            languages, _ = heldout_languages(train, settings, tokens, recipe.training_seed)
+            sets: list[PhaseDataset | LanguageSamples] = [*([data] if isinstance(data, PhaseDataset) else []), *validated.values(), *languages.values()]
+            _prepare(name, [pair for one in sets for pair in one.streams()])
             say(f"[{name}] {len(data):,} samples: " + ", ".join(f"{tier} {count:,} ({data.epochs(tier):.2f} passes)" for tier, count in data.counts().items()))
     size = sum(path.stat().st_size for path in folder.glob("*.index"))
     say(f"{format_bytes(size)} of indices in {folder}")
     return folder
 
 
-def _prepare(name: str, sets: Sequence[PhaseDataset]) -> None:
-    work = [(stream, epoch) for data in sets for stream, samples in data.streams() for epoch in range(stream.passes(samples))]
+def _prepare(name: str, streams: Sequence[tuple[DocumentStream, int]]) -> None:
+    work = [(stream, epoch) for stream, samples in streams for epoch in range(stream.passes(samples))]
     with Progress(f"index {name}", len(work), "passes") as bar:
         for stream, epoch in work:
             stream.prepare(epoch)

@@ -168,7 +168,7 @@ def _train_phase(recipe: Recipe, phase: str, previous: str | None, share: float,
     budget = recipe.budget.get("train")
     seconds = None if budget is None else round(budget * share)
     external = partial(base_fingerprint, recipe) if previous is None else dict
-    return Stage(f"train {phase}", "train", f"6-train/{phase}", 1, settings, run, needs, tiers, phase=phase, external=external, budget=seconds)
+    return Stage(f"train {phase}", "train", f"6-train/{phase}", 2, settings, run, needs, tiers, phase=phase, external=external, budget=seconds)
 
 
 def _share(recipe: Recipe, arrow: str) -> int | None:

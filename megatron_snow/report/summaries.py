@@ -256,11 +256,12 @@ class MetricsRow(Read):
 
 
 class ValidationRow(Read):
-    """train/validation.jsonl: a tier's loss at a step."""
+    """train/validation.jsonl: a tier's loss at a step, or that of one of its languages."""
 
     step: int
     tokens: int
     tier: str
+    language: str | None = None
     loss: float | None = None
 
 

@@ -13,7 +13,7 @@ FITTED, UNSEEN = "high_quality", "heldout"
 
 
 def phase_gap(rows: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """Of a phase's validation rows (step, tokens, tier, loss): the gap ``UNSEEN - FITTED`` at each step, nats a token.
+    """Of a phase's validation rows (step, tokens, tier, loss; not of single languages): the gap ``UNSEEN - FITTED`` at each step, nats a token.
 
     ``widened``: how much the gap grew from the end of the phase ``before`` (this function's own result; the first validation where
     there is none); ``rise``: how far the loss on unseen code, at the end, is above its lowest since then. None where
@@ -23,7 +23,7 @@ def phase_gap(rows: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | Non
     losses: dict[str, dict[int, float]] = {fitted: {}, unseen: {}}
     tokens: dict[int, int] = {}
     for row in rows:
-        if row["tier"] in losses and row["loss"] is not None:
+        if row["tier"] in losses and "language" not in row and row["loss"] is not None:
             losses[row["tier"]][row["step"]] = row["loss"]
             tokens[row["step"]] = row["tokens"]
     steps = sorted(losses[fitted].keys() & losses[unseen].keys())

@@ -30,7 +30,7 @@ from megatron_snow.training.anomalies import REMEDY, Watch
 from megatron_snow.training.batches import Batches, Samples
 from megatron_snow.training.engine import Engine
 from megatron_snow.training.records import METRICS, VALIDATION, Records
-from megatron_snow.training.samples import phase_samples, validation_samples
+from megatron_snow.training.samples import HELDOUT, heldout_languages, phase_samples, validation_samples
 from megatron_snow.training.schedule import learning_rate
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.spec import RunSpec
@@ -59,6 +59,9 @@ class _Phase:
         self.engine = Engine(spec.train, self.phase, spec.model, self.vocabulary, spec.layout, backend, place)
         self.samples = phase_samples(spec.phase, self.phase, spec.tokens, spec.seed, spec.train.index_cache, spec.tokenizer)
         self.batches = self._batches(self.samples, self.phase.samples_of)
+        self.languages, left_out = heldout_languages(spec.train, self.phase, spec.tokens, spec.seed)
+        if left_out and place.leader:
+            say(f"  train {spec.phase}: {left_out}")
         self.saver = Saver(spec.work, self.engine.chunks, self.engine.optimizer, spec.train.checkpoint, place, spec.train.timeout)
 
     def run(self, stop: StopSignal) -> int:
@@ -193,6 +196,9 @@ class _Phase:
             self.at(f"step {step}: validating on {tier}")
             losses[tier] = self._loss_on(samples)
             records.add(VALIDATION, {"step": step, "tokens": tokens, "tier": tier, "loss": losses[tier]})
+        for language, own in self.languages.items():
+            self.at(f"step {step}: validating on {language}")
+            records.add(VALIDATION, {"step": step, "tokens": tokens, "tier": HELDOUT, "language": language, "loss": self._loss_on(own)})
         if self.place.leader:
             say(f"  validation after {format_count(tokens)} tokens: " + ", ".join(f"{tier} {loss:.3f}" for tier, loss in losses.items()))
 

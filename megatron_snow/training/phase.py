@@ -17,7 +17,7 @@ from megatron_snow.parallel.settings import Layout
 from megatron_snow.training.cluster import threads_of_rank
 from megatron_snow.training.launch import LAUNCH, launch
 from megatron_snow.training.records import METRICS, VALIDATION, read_rows
-from megatron_snow.training.samples import phase_samples, validation_samples
+from megatron_snow.training.samples import HELDOUT, heldout_languages, phase_samples, validation_samples
 from megatron_snow.training.settings import TrainSettings
 from megatron_snow.training.signals import StopSignal
 from megatron_snow.training.sinks import check_installed
@@ -48,7 +48,8 @@ def train_phase(
     ``step-*`` folder; None is fresh weights.
 
     Writes ``work/checkpoints/step-*``, ``metrics.jsonl`` (a row a step: step, tokens, loss, learning_rate, gradient_norm,
-    tokens_per_second, seconds, and what ``watching`` adds), ``validation.jsonl`` (step, tokens, tier, loss) and ``summary.json``: phase, parameters,
+    tokens_per_second, seconds, and what ``watching`` adds), ``validation.jsonl`` (step, tokens, tier, loss;
+    a row of one language of the held-out tier has ``language`` too) and ``summary.json``: phase, parameters,
     vocabulary (padded), steps, tokens, passes (tier -> how often its documents were seen), loss (last step),
     validation (tier -> last loss), seconds (in steps), tokens_per_second, warnings. Returns the summary (on ranks other than 0, nothing).
 
@@ -71,6 +72,7 @@ def train_phase(
     check(spec, processes)
     data = phase_samples(phase, spec.settings, tokens, seed, settings.index_cache, tokenizer)
     validation_samples(settings, spec.settings, tokens, seed)
+    heldout_languages(settings, spec.settings, tokens, seed)
     if crew is None:
         if _finished(spec):
             _tidy(spec)
@@ -100,10 +102,15 @@ def check(spec: RunSpec, processes: int) -> None:
             raise error if batch == phase.batch else SnowError(f"batch_ramp begins with smaller batches: {error}") from error
     if spec.train.precision == "fp8":
         spec.train.fp8.check(spec.model, spec.layout, phase.sequence, phase.micro_batch)
-    try:
-        spec.layout.check(spec.model, padded, phase.sequence, spec.train.validation.samples, phase.micro_batch, processes)
-    except SnowError as error:
-        raise SnowError(f"train.validation.samples stands for the batch here: {error}") from error
+    validation = spec.train.validation
+    validated = {"samples": validation.samples}
+    if validation.languages and HELDOUT in spec.train.validated(phase):
+        validated["language_samples"] = validation.per_language
+    for name, samples in validated.items():
+        try:
+            spec.layout.check(spec.model, padded, phase.sequence, samples, phase.micro_batch, processes)
+        except SnowError as error:
+            raise SnowError(f"train.validation.{name} stands for the batch here: {error}") from error
     starting_checkpoint(spec)
     check_installed(spec.train.watch)
 
@@ -148,7 +155,7 @@ def _summarise(spec: RunSpec, passes: dict[str, float]) -> dict[str, Any]:
     return {
         "phase": spec.phase, "parameters": parameters(spec.model, padded), "vocabulary": padded, "steps": len(rows), "tokens": rows[-1]["tokens"],
         "passes": {tier: round(count, 3) for tier, count in passes.items()}, "loss": rows[-1]["loss"],
-        "validation": {row["tier"]: row["loss"] for row in validation if row["step"] == rows[-1]["step"]},
+        "validation": {row["tier"]: row["loss"] for row in validation if row["step"] == rows[-1]["step"] and "language" not in row},
         "seconds": round(seconds, 1), "tokens_per_second": round(rows[-1]["tokens"] / seconds, 1), "warnings": symptoms(spec, passes),
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl and validation.jsonl: a row a step and a row a validated tier, cut back when a run resumes."""
+"""metrics.jsonl and validation.jsonl: a row a step and a row a validated tier or language, cut back when a run resumes."""
 
 from __future__ import annotations
 

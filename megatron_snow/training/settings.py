@@ -221,6 +221,16 @@ class ValidationSettings(Settings):
     """Sequences per tier, the same ones each time."""
     tiers: tuple[str, ...] = ("heldout", "standard", "high_quality", "synthetic")
     """A phase's ``validation_tiers`` go before."""
+    languages: Annotated[int, Field(ge=0)] = 8  # ours: as many curves as one chart of the report holds
+    """How many of the held-out tier's largest languages are validated apart too, each on documents of its own alone; 0 for none. One that has
+    fewer tokens than its sequences take is left out."""
+    language_samples: Count | None = None
+    """Sequences per language, the same ones each time; as many as ``samples`` by default, which fit the layout as they do."""
+
+    @property
+    def per_language(self) -> int:
+        """Sequences that a language is validated on."""
+        return self.samples if self.language_samples is None else self.language_samples
 
 
 PHASES = {

@@ -25,7 +25,7 @@ def overfitting(rows: Sequence[Mapping[str, Any]], trained: Collection[str], set
     last ``overfit_validations`` and by ``overfit_margin`` in all. (Ours: the paper reports no loss off its target.)
 
     Args:
-        rows: of validation.jsonl: step, tier, loss.
+        rows: of validation.jsonl: step, tier, loss; those of single languages do not count.
         trained: the tiers of the phase's mix.
         settings: the thresholds.
     """
@@ -37,7 +37,7 @@ def overfitting(rows: Sequence[Mapping[str, Any]], trained: Collection[str], set
 
 
 def _losses(rows: Sequence[Mapping[str, Any]], tier: str) -> dict[int, float]:
-    return {row["step"]: row["loss"] for row in rows if row["tier"] == tier and row["loss"] is not None}
+    return {row["step"]: row["loss"] for row in rows if row["tier"] == tier and "language" not in row and row["loss"] is not None}
 
 
 def _onsets(own: str, other: str, fitted: Mapping[int, float], lost: Mapping[int, float], settings: WatchSettings) -> list[tuple[int, str]]:

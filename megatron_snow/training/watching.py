@@ -115,9 +115,9 @@ class WatchedRecords(Records):
 
 
 def scalars(name: str, row: dict[str, Any]) -> dict[str, float]:
-    """A row's numbers under the names that sinks show: ``train/loss``, ``data/passes/standard``, ``validation/heldout``."""
+    """A row's numbers under the names that sinks show: ``train/loss``, ``data/passes/standard``, ``validation/heldout``, ``validation/heldout/Python``."""
     if name == VALIDATION:
-        flat = {f"validation/{row['tier']}": row["loss"]}
+        flat = {"/".join(("validation", row["tier"], *([row["language"]] if "language" in row else []))): row["loss"]}
     else:
         flat = {f"train/{key}": value for key, value in row.items() if key not in ("step", "seconds")}
         flat |= {f"data/{key}/{tier}": value for key in ("samples", "passes") for tier, value in row.get(key, {}).items()}

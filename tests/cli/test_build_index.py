@@ -13,7 +13,7 @@ from megatron_snow.artifacts.publish import Building
 from megatron_snow.blend import native
 from megatron_snow.cli.build_index import main
 from megatron_snow.recipe.drive import open_road
-from megatron_snow.training.samples import phase_samples
+from megatron_snow.training.samples import heldout_languages, phase_samples
 from tests.training import small
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,8 @@ def out(tmp_path: Path) -> Path:
     building = Building(road.folder("tokenize"), "tokenize", 1, {}, 1, {}).open()
     shutil.rmtree(building.work)
     small.write_tokens(building.work)
+    shutil.rmtree(building.work / "heldout")
+    small.write_languages(building.work, {"Python": 2000, "C": 1000})
     building.publish()
     return tmp_path / "out"
 
@@ -55,6 +57,9 @@ def test_all_is_built_ahead(out: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for (name, phase), wanted in zip(recipe.train.phases.items(), rows, strict=True):
         data = phase_samples(name, phase, road.folder("tokenize"), recipe.seed, str(cache))
         assert all((data[i] == row).all() for i, row in zip(range(0, len(data), 97), wanted, strict=True))
+        train = recipe.train.model_copy(update={"index_cache": str(cache)})
+        languages, _ = heldout_languages(train, phase, road.folder("tokenize"), recipe.seed)
+        assert list(languages) == ["Python", "C"] and all(one.sample(0) for one in languages.values())
     files = sorted(cache.glob("*.index"))
     assert main([str(RECIPE), "--out", str(out), "--cache", str(cache), *SETS]) == 0  # again: all is there
     assert sorted(cache.glob("*.index")) == files

@@ -11,6 +11,7 @@ from typing import Any
 from megatron_snow.artifacts.documents import Document, write_documents
 from megatron_snow.artifacts.publish import Building
 
+VALIDATED = ("Python", "C++", "JavaScript", "Jupyter Notebook", "reStructuredText", "Shell", "Rust", "SQL", "Haskell")  # validated apart
 PHASES = {"general": {"standard": 1.0}, "continued": {"high_quality": 1.0}, "enhanced": {"synthetic": 0.7, "standard": 0.3}}
 STEPS = {"general": 200, "continued": 60, "enhanced": 20}
 STEP_TOKENS = 8_192
@@ -165,6 +166,10 @@ def validation(phase: str) -> list[dict[str, Any]]:
         {"step": step, "tokens": step * STEP_TOKENS, "tier": tier, "loss": base - 0.4 * step / steps + 0.15 * offset}
         for step in (steps // 2, steps)
         for offset, tier in enumerate(("high_quality", "standard", "heldout", "synthetic"))
+    ] + [
+        {"step": step, "tokens": step * STEP_TOKENS, "tier": "heldout", "language": language, "loss": base - 0.4 * step / steps + 0.2 * offset}
+        for step in (steps // 4, steps // 2, steps)
+        for offset, language in enumerate(VALIDATED)
     ]
 
 

@@ -160,7 +160,15 @@ def test_every_section_has_what_the_artefacts_say(page: _Page) -> None:
             "25 % 20 % 50 %",
         ],
         "warnings": ["little is new", "45% of a synthetic document's", "forgetting"],
-        "training": ["2.294M tokens in 280 steps over 3 phases", "general", "continued", "enhanced", "high quality", "1.50"],
+        "training": [
+            "2.294M tokens in 280 steps over 3 phases",
+            "of its language alone; 1 language with less text only in validation.jsonl",
+            "general",
+            "continued",
+            "enhanced",
+            "high quality",
+            "1.50",
+        ],
         "evaluation": [
             "2.130 bits per byte (down from 2.310 after general)",
             "0.6 % (1 of 164; 95 % interval 0.1 to 3.4 %)",
@@ -194,7 +202,8 @@ def test_curves_hold_every_phase_tier_and_language(page: _Page) -> None:
     phases = len(PHASES)
     expected = {"training loss, nats a token over tokens": 2 * phases, "learning rate over tokens": phases, "gradient norm before clipping over tokens": phases,
                 "tokens a second over tokens": phases, "validation loss by tier over tokens": 4, "share of files with at most so many lines, by tier": 4,
-                "held-out bits per byte by language over tokens": 4, "ROC curve, area 0.910": 2, "calibration of the annotator, mean error 0.034": 6,
+                "held-out bits per byte by language over tokens": 4, "held-out loss by language over tokens": 8,
+                "ROC curve, area 0.910": 2, "calibration of the annotator, mean error 0.034": 6,
                 "loss of the head by epoch": 2, "loss on held-out code less loss on high-quality files over tokens": 1,
                 "scores of all files": 1, "share of word n-grams that are distinct": 3, "cosine to the nearest document": 3}  # fmt: skip
     assert page.curves == expected

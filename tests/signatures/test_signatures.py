@@ -102,6 +102,8 @@ def test_the_gap_to_held_out_code():
     assert (continued["widened"], continued["rise"]) == pytest.approx((0.8, 0.1))
     assert continued["alarm"]
     assert phase_gap([{"step": 1, "tokens": 1, "tier": "heldout", "loss": 2.0}]) is None
+    single = [row | {"language": "C", "loss": 9.0} for row in _rows([3.0, 2.8], [3.2, 3.0])]
+    assert phase_gap([*_rows([3.0, 2.8], [3.2, 3.0]), *single]) == general
 
 
 def test_a_survey_is_a_sample_of_every_language_that_does_not_depend_on_row_order(tmp_path):

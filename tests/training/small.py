@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
+import zstandard
 from tokenizers import Tokenizer, models
 
 from megatron_snow.artifacts.units import Duration
+from megatron_snow.blend.documents import rows_path
 from megatron_snow.checkpoint.settings import CheckpointSettings
 from megatron_snow.model.settings import ModelSettings
 from megatron_snow.parallel.settings import Layout
@@ -73,6 +76,25 @@ def write_tokens(folder: Path) -> Path:
                     token = int(following[token, random.integers(3)])
                 out.add(np.array(document))
             out.finish()
+    return folder
+
+
+def write_languages(folder: Path, sizes: dict[str, int]) -> Path:
+    """A held-out tier of documents of 25 tokens, ``sizes[language]`` tokens in all, with rows that name their languages: in two shards, mixed.
+
+    The tokens of the n-th language are n x 20 ... n x 20 + 19.
+    """
+    random = np.random.default_rng(6)
+    names = random.permutation([name for name, tokens in sizes.items() for _ in range(tokens // 25)])
+    (folder / "heldout").mkdir(parents=True)
+    for shard, part in enumerate(np.array_split(names, 2)):
+        prefix = folder / "heldout" / f"{shard:05}"
+        with IndexedWriter(prefix, np.dtype("<u2")) as out:
+            for name in part:
+                out.add(list(sizes).index(name) * 20 + random.integers(20, size=25))
+            out.finish()
+        rows = b"".join(orjson.dumps({"language": str(name)}) + b"\n" for name in part)
+        rows_path(prefix).write_bytes(zstandard.compress(rows))
     return folder
 
 

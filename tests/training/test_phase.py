@@ -80,6 +80,10 @@ def tiers(*names: str) -> TrainSettings:
             {"settings": small.train(validation=ValidationSettings(samples=7)), "layout": Layout(data=2)},
             "train.validation.samples stands for the batch here: batch 7",
         ),
+        (
+            {"settings": small.train(validation=ValidationSettings(samples=8, language_samples=5, tiers=("heldout",))), "layout": Layout(data=2)},
+            "train.validation.language_samples stands for the batch here: batch 5",
+        ),
         ({"settings": small.train(small.phase(blend={"rare": 1.0}))}, "rare"),
         ({"settings": small.train(small.phase(replay={"rare": 0.5}))}, "rare"),
         (

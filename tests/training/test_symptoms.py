@@ -49,6 +49,13 @@ def test_only_a_tier_that_is_trained_on_fits_and_only_one_that_is_not_is_lost() 
     assert overfitting(rows(standard=FALLING, heldout=[2.0, 2.1, 2.2, 2.3]), {"standard"}, SETTINGS)[0].count("heldout rose") == 1
 
 
+def test_rows_of_single_languages_are_not_their_tiers() -> None:
+    series = rows(high_quality=FALLING, heldout=FALLING)
+    rising = rows(heldout=[2.0, 2.1, 2.2, 2.3, 2.4, 2.5])
+    assert overfitting([*series, *rising], {"high_quality"}, SETTINGS) != []  # as if they were the tier's
+    assert overfitting([*series, *(row | {"language": "C"} for row in rising)], {"high_quality"}, SETTINGS) == []
+
+
 def test_a_validation_that_was_not_finite_is_left_out() -> None:
     series = rows(high_quality=FALLING, standard=[2.0, 2.1, 2.2, 2.3, 2.4, 2.5])
     series[7]["loss"] = None

@@ -126,3 +126,4 @@ def test_names_of_what_sinks_show() -> None:
     row = {"step": 3, "seconds": 0.1, "tokens": 9, "loss": float("nan"), "gradient_norm": None, "passes": {"standard": 0.5}, "anomaly": "spike"}
     assert scalars(METRICS, row) == {"train/tokens": 9.0, "data/passes/standard": 0.5}
     assert scalars(VALIDATION, {"step": 3, "tokens": 9, "tier": "heldout", "loss": 2.0}) == {"validation/heldout": 2.0}
+    assert scalars(VALIDATION, {"step": 3, "tokens": 9, "tier": "heldout", "language": "C++", "loss": 2.0}) == {"validation/heldout/C++": 2.0}

@@ -156,7 +156,7 @@ def _bits_curves(results: Mapping[str, Results], road: RoadView) -> Markup | Non
     drawing = phase_chart("held-out bits per byte by language over tokens", lines, [(phase, float(count)) for phase, count in tokens.items()], "bits per byte")
     rest = len(sizes) - len(largest)
     note = "Measured after each phase on the same held-out files" + (f"; {of(rest, 'language')} with less text in the table." if rest > 0 else ".")
-    return figure("Held-out code over training", drawing, note, [(line.name, line.colour) for line in lines])
+    return figure("Held-out code after each phase", drawing, note, [(line.name, line.colour) for line in lines])
 
 
 def _bits_table(results: Mapping[str, Results]) -> Markup:

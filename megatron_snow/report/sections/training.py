@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from megatron_snow.artifacts.units import format_bytes, format_seconds
 from megatron_snow.checkpoint.store import latest, read_description
+from megatron_snow.report.canvas import colour
 from megatron_snow.report.charts import Line, figure, phase_chart
 from megatron_snow.report.curves import Metrics, read_metrics
 from megatron_snow.report.html import Child, Markup
@@ -21,6 +22,7 @@ from megatron_snow.report.summaries import TrainSummary, ValidationRow
 
 TIER_COLOURS = {"heldout": 2, "standard": 1, "high_quality": 3, "synthetic": 4}
 _WINDOW = 50  # a phase's steps over this many are averaged for the bold line (ours)
+_CURVES = 8  # languages in one chart (ours: as many as the palette has colours)
 _BYTES_A_GIB = 2**30
 
 
@@ -49,6 +51,7 @@ def section(road: RoadView) -> Section:
     plots = [
         _curve("Loss", "training loss, nats a token", "loss", phases, smooth=True),
         _validation(phases),
+        _heldout_languages(phases),
         _curve("Learning rate", "learning rate", "learning_rate", phases, zero=True),
         _curve("Gradient norm", "gradient norm before clipping", "gradient_norm", phases, zero=True),
         _curve("Throughput", "tokens a second", "tokens_per_second", phases, zero=True),
@@ -122,17 +125,22 @@ def running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return means
 
 
+def _validation_rows(phases: Mapping[str, Trained]) -> list[tuple[float, ValidationRow]]:
+    """(tokens seen since the first phase began, row). A curve goes through all phases: they hand on the weights, so the loss on the same
+    samples goes on where it was."""
+    rows, done = [], 0.0
+    for one in phases.values():
+        rows += [(done + row.tokens, row) for row in one.validation]
+        done += one.tokens
+    return rows
+
+
 def _validation(phases: Mapping[str, Trained]) -> Markup:
-    named = dict.fromkeys(row.tier for one in phases.values() for row in one.validation)
+    rows = [(x, row) for x, row in _validation_rows(phases) if row.language is None]
+    named = dict.fromkeys(row.tier for _, row in rows)
     if not named:
         return figure("Validation loss", missing("validation rows", "The train artefacts hold no validation.jsonl."))
     tiers = sorted(named, key=lambda tier: (list(TIER_COLOURS).index(tier) if tier in TIER_COLOURS else len(TIER_COLOURS), tier))
-    # One curve through all phases: they hand on the weights, so the loss on the same samples goes on where it was.
-    starts, done = {}, 0.0
-    for phase, one in phases.items():
-        starts[phase] = done
-        done += one.tokens
-    rows = [(starts[phase] + row.tokens, row) for phase, one in phases.items() for row in one.validation]
     lines = [
         Line(words(tier), [(x, math.nan if row.loss is None else row.loss) for x, row in rows if row.tier == tier], TIER_COLOURS.get(tier, 0), marks=True)
         for tier in tiers
@@ -141,6 +149,21 @@ def _validation(phases: Mapping[str, Trained]) -> Markup:
     note = "heldout was never trained on, the others show how far the model has fitted them"
     drawing = phase_chart("validation loss by tier over tokens", lines, _panels(phases), "validation loss, nats a token")
     return figure("Validation loss by tier", drawing, note, legend)
+
+
+def _heldout_languages(phases: Mapping[str, Trained]) -> Markup | None:
+    """One curve a language of the held-out tier, those with most text first; None where none was validated apart."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for x, row in _validation_rows(phases):
+        if row.language is not None:
+            curves.setdefault(row.language, []).append((x, math.nan if row.loss is None else row.loss))
+    if not curves:
+        return None
+    lines = [Line(name, points, colour(index), marks=True) for index, (name, points) in enumerate(list(curves.items())[:_CURVES])]
+    drawing = phase_chart("held-out loss by language over tokens", lines, _panels(phases), "held-out loss, nats a token")
+    rest = len(curves) - len(lines)
+    note = "each on held-out documents of its language alone" + (f"; {of(rest, 'language')} with less text only in validation.jsonl" if rest else "")
+    return figure("Held-out loss by language", drawing, note, [(line.name, line.colour) for line in lines])
 
 
 def _table(phases: Mapping[str, Trained], road: RoadView) -> Markup:
