@@ -7,6 +7,7 @@ them. Nothing is done twice: completed tasks are skipped, and what a task writes
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -107,7 +108,7 @@ class _Ray(FreshSteps, RayPipelineExecutor):  # type: ignore[misc]
 
     def run(self) -> None:
         """Run what is not completed, at most ``workers`` tasks at once. Raises what a task raises; one that was lost ``_TRIES`` times stays incomplete."""
-        import ray
+        ray: Any = importlib.import_module("ray")
 
         task = ray.remote(_run_rank).options(
             num_cpus=self.cpus_per_task, memory=int(self.mem_per_cpu_gb * self.cpus_per_task * _GIB), max_retries=_TRIES - 1, retry_exceptions=False
@@ -133,7 +134,7 @@ def _run_rank(executor: _Ray, rank: int) -> None:
 def run_on_ray(steps: Sequence[PipelineStep], tasks: int, logs: Path, settings: RayExecutor, setting: str = "corpus.executor") -> None:
     """Run the steps as Ray tasks. Raises SnowError where Ray is not installed, has too little to ever start a task, or tasks were lost."""
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")  # its types are partial, and differ where it is not installed
     except ImportError as error:
         raise SnowError(f"{setting} is ray, which is not installed ({error}); pip install 'megatron_snow[ray]', or take the local executor") from error
 
