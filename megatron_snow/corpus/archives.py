@@ -80,20 +80,21 @@ class Survey:
     """(path, size) of every file, where they were asked for."""
 
 
-def archive_files(source: ArchivesSource) -> list[Path]:
-    """The archives of a source, sorted. Raises SnowError where there is none."""
+def archive_files(source: ArchivesSource) -> tuple[list[Path], dict[str, int]]:
+    """The archives of a source, sorted, and the links not followed (``walking.files_below``). Raises SnowError where there is no archive."""
     if not source.path.exists():
         raise SnowError(f"corpus source {source.name}: {source.path} does not exist; mend 'path'")
-    found = [path for path in files_below(source.path)[0] if path.name.lower().endswith(SUFFIXES)]
+    below, skipped = files_below(source.path)
+    found = [path for path in below if path.name.lower().endswith(SUFFIXES)]
     if not found:
         raise SnowError(f"corpus source {source.name}: {source.path} holds no {', '.join(SUFFIXES)} file; mend 'path'")
-    return found
+    return found, skipped
 
 
 def archives_fingerprint(source: ArchivesSource) -> str:
     """Changes with the archives' names, sizes and times of change."""
     root = source.path if source.path.is_dir() else source.path.parent
-    return digest([[p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in archive_files(source)])
+    return digest([[p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in archive_files(source)[0]])
 
 
 def repository_name(file: Path) -> tuple[str, str]:

@@ -53,14 +53,15 @@ class Row:
     """When it was last revised: ISO 8601 in UTC."""
 
 
-def folder_files(source: FolderSource) -> list[Path]:
-    """The readable files of a source, sorted. Raises SnowError where the folder or any such file is missing."""
+def folder_files(source: FolderSource) -> tuple[list[Path], dict[str, int]]:
+    """The readable files of a source, sorted, and the links not followed (``walking.files_below``). Raises SnowError where there is none."""
     if not source.path.exists():
         raise SnowError(f"corpus source {source.name}: {source.path} does not exist; mend 'path'")
-    files = [path for path in files_below(source.path)[0] if path.name.endswith(SUFFIXES)]
+    below, skipped = files_below(source.path)
+    files = [path for path in below if path.name.endswith(SUFFIXES)]
     if not files:
         raise SnowError(f"corpus source {source.name}: {source.path} holds no {', '.join(SUFFIXES)} file; mend 'path'")
-    return files
+    return files, skipped
 
 
 def check_columns(source: FolderSource, file: Path) -> bool:
@@ -195,4 +196,4 @@ def _json_rows(file: Path, longest: int) -> Iterator[Any]:
 def folder_fingerprint(source: FolderSource) -> str:
     """Changes with the files' names, sizes and times of change."""
     root = source.path if source.path.is_dir() else source.path.parent
-    return digest([[p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in folder_files(source)])
+    return digest([[p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in folder_files(source)[0]])

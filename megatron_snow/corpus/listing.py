@@ -25,7 +25,7 @@ from megatron_snow.corpus.repositories import ArchiveItem, BlobsItem, list_archi
 from megatron_snow.corpus.rules import text_of_no_interest
 from megatron_snow.corpus.sampling import Candidate, hash_order, sample
 from megatron_snow.corpus.settings import ArchivesSource, CorpusSettings, DistributionsSource, FolderSource, GitSource, StdlibSource
-from megatron_snow.corpus.walking import DEAD_LINKS, LINKED_FOLDERS, files_below
+from megatron_snow.corpus.walking import DEAD_LINKS, LINKED_FOLDERS
 
 _TASK_BYTES = (2**20, 64 * 2**20)  # ours: small enough to spread 40 MB over cores, large enough to pay for a task's start
 _TASKS = 32  # ours: aimed at between those bounds
@@ -165,11 +165,11 @@ def _is_script(location: str) -> bool:
 
 def _folder(source: FolderSource, settings: CorpusSettings, seed: int) -> tuple[list[tuple[Item, int]], dict[str, Any]]:
     """Parts of a folder's files, with the sampled rows of each where the source is capped."""
-    every = folder_files(source)
+    every, skipped = folder_files(source)
     files = [file for file in every if check_columns(source, file)]
     parts = [(file, group, size) for file in files for group, size in row_groups(file)]
     counts: dict[str, Any] = {"files": len(every), "empty files": len(every) - len(files), "bytes on disk": sum(file.stat().st_size for file in files)}
-    counts |= files_below(source.path)[1]
+    counts |= skipped
     if source.max_bytes is None:
         return [(_rows_item(source.name, file, group, None), size) for file, group, size in parts], counts
     names = Names(settings.languages, settings.excluded_extensions)

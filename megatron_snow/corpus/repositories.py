@@ -19,7 +19,7 @@ from megatron_snow.corpus.language import Names
 from megatron_snow.corpus.rules import text_of_no_interest
 from megatron_snow.corpus.sampling import Candidate, hash_order, sample
 from megatron_snow.corpus.settings import ArchivesSource, GitSource
-from megatron_snow.corpus.walking import LINKED_FOLDERS, files_below
+from megatron_snow.corpus.walking import LINKED_FOLDERS
 
 _PACKED = 5  # bytes of source text in one byte of an archive, for tasks of about equal size (ours: 4 to 8 on Debian's)
 _ITEM_BYTES = 16 * 2**20  # of a clone's files in one item: a large repository is read by several tasks (ours)
@@ -81,8 +81,8 @@ def wanted(names: Names, path: str) -> str | None:
 
 def list_archives(source: ArchivesSource, seed: int, names: Names, max_file_bytes: int) -> tuple[list[tuple[Any, int]], dict[str, Any]]:
     """Items with their bytes, and what is told of the source."""
-    files = archive_files(source)
-    counts: dict[str, Any] = {"archives": len(files), "bytes on disk": sum(file.stat().st_size for file in files)} | files_below(source.path)[1]
+    files, skipped = archive_files(source)
+    counts: dict[str, Any] = {"archives": len(files), "bytes on disk": sum(file.stat().st_size for file in files)} | skipped
 
     def item(file: Path, paths: list[str] | None = None, refused: str = "") -> ArchiveItem:
         return ArchiveItem(kind="archive", source=source.name, location=str(file), max_archive_bytes=source.max_archive_bytes, refused=refused, paths=paths)

@@ -107,7 +107,7 @@ def test_the_stack_v2_without_contents_is_refused_by_name(tmp_path: Path) -> Non
     published = {"blob_id": "f00", "path": "/a.py", "repo_name": "o/r", "detected_licenses": ["MIT"], "src_encoding": "UTF-8"}
     (tmp_path / "a.jsonl").write_bytes(lines([published]))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([published]), tmp_path / "b.parquet")
-    for file in folder_files(source):
+    for file in folder_files(source)[0]:
         with pytest.raises(SnowError, match=r"names its files by blob_id and does not hold them, as The Stack v2 is published; fetch the contents"):
             check_columns(source, file)
 

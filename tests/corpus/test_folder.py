@@ -36,7 +36,7 @@ def test_column_names_and_compressions(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines))
     (tmp_path / "c.jsonl.zst").write_bytes(zstandard.compress(lines) + zstandard.compress(lines))  # two frames, as appended files have
     (tmp_path / "notes.md").write_text("not data")
-    files = folder_files(source(tmp_path))
+    files, _ = folder_files(source(tmp_path))
     assert [file.name for file in files] == ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst"]
     for file, times in zip(files, (1, 1, 2), strict=True):
         check_columns(source(tmp_path), file)

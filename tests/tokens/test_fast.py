@@ -19,7 +19,9 @@ from megatron_snow.tokens.encoder import EncoderSpec, HuggingFaceEncoder, counti
 from megatron_snow.tokens.fast import FastEncoder, with_engine
 from megatron_snow.tokens.pool import encode_stream
 
-installed = pytest.mark.skipif(importlib.util.find_spec(fast.PACKAGE) is None, reason="fastokens is optional")
+installed = pytest.mark.skipif(
+    importlib.util.find_spec(fast.PACKAGE) is None, reason="fastokens is not installed (extra fast): pip install 'megatron_snow[fast]'"
+)
 WORDS = st.sampled_from([*fast._PIECES, "  ", "\r", "_", "'t", "'LL", "\u0300", "\u0e33", "\ue000", "ﷺ", "🇩🇪"])
 ANY = st.one_of(st.lists(WORDS, max_size=30).map("".join), st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 

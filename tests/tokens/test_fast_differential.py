@@ -22,7 +22,9 @@ from megatron_snow.tokens import fast
 from megatron_snow.tokens.encoder import EncoderSpec, HuggingFaceEncoder
 from megatron_snow.tokens.fast import FastEncoder
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec(fast.PACKAGE) is None, reason="fastokens is optional")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec(fast.PACKAGE) is None, reason="fastokens is not installed (extra fast): pip install 'megatron_snow[fast]'"
+)
 
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 GPT4 = (  # the word pattern of OpenAI's cl100k_base
