@@ -43,7 +43,8 @@ def evaluate(
 
     Bits per byte: see ``likelihood``; of a benchmark it is of the canonical solutions given the prompts as the model gets
     them. ``off_target`` and ``annotator`` are there where tiers and an annotator are given, ``humaneval`` and ``humaneval_solutions`` where HumanEval
-    is among the benchmarks. A killed run with the same settings and inputs goes on with the samples not yet judged.
+    is among the benchmarks. With ``samples`` 0 no program is run: ``benchmarks`` is empty, and bits per byte are of all problems.
+    A killed run with the same settings and inputs goes on with the samples not yet judged.
     Raises SnowError where the model folder, its tokenizer, the held-out tier or the problems are missing or broken.
     """
     groups = heldout.sample(corpus / "heldout", seed, settings.heldout_bytes, settings.document_bytes)
@@ -57,7 +58,7 @@ def evaluate(
     further: dict[str, Any] = {"off_target": costs} if (costs := off_target(settings, seed, lm, tiers or {}, work)) else {}
     if annotated is not None:
         further["annotator"] = annotator(annotated)
-    scores, human = _benchmarks(settings, seed, lm, problems, bits["solutions"], model.name, work)
+    scores, human = _benchmarks(settings, seed, lm, problems, bits["solutions"], model.name, work) if settings.samples else ({}, {})
     sizes = {language: sum(len(text.encode()) for text in texts) for language, texts in groups.items()}
     measured = {"heldout_bytes": sizes, "heldout_documents": {language: len(texts) for language, texts in groups.items()}, "dtype": settings.dtype}
     results = {"bits_per_byte": bits, "benchmarks": scores, **human, **further, "completions": _completions(settings, lm), "measured": measured}
@@ -78,7 +79,7 @@ def _problems(settings: EvaluateSettings) -> dict[str, list[Problem]]:
     if programs.INSTRUCT in found and not settings.chat:
         raise SnowError(f"{programs.INSTRUCT} is for models that follow instructions: set evaluate.chat: true, or name bigcodebench/complete instead")
     for name, problems in found.items():
-        lacking = libraries.missing(problems, settings.sandbox)
+        lacking = libraries.missing(problems, settings.sandbox) if settings.samples else {}
         if lacking:
             names = ", ".join(sorted({name for some in lacking.values() for name in some}))
             what = f"{len(lacking)} of {len(problems)} problems want libraries that the sandbox's Python lacks ({names})"

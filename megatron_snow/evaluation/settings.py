@@ -59,8 +59,9 @@ class EvaluateSettings(Settings):
     ``[humaneval+, mbpp+, evoeval, bigcodebench/complete]``."""
     problem_limit: int | None = Field(default=None, ge=1)
     """Only the first so many problems of each benchmark (for trying things out); left out: all."""
-    samples: int = Field(default=1, ge=1)
-    """Completions of a problem: 1 for greedy pass@1; 10 and more for pass@10 with a temperature."""
+    samples: int = Field(default=1, ge=0)
+    """Completions of a problem: 1 for greedy pass@1; 10 and more for pass@10 with a temperature; 0: nothing is completed or run, and benchmarks are
+    measured by the bits per byte of their solutions alone (models too small to solve anything)."""
     temperature: float = Field(default=0.0, ge=0, le=2)  # the paper's table 2 is greedy
     """0: the likeliest token; else tokens are drawn (0.2 for pass@1, 0.8 for pass@100 in arXiv 2107.03374)."""
     top_p: float = Field(default=0.95, gt=0, le=1)  # arXiv 2107.03374, section 2.3
@@ -100,4 +101,6 @@ class EvaluateSettings(Settings):
     def _samples_differ(self) -> EvaluateSettings:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(f"samples: {self.samples} at temperature 0 are all the same; set temperature (0.2 to 0.8), or samples: 1")
+        if self.samples == 0 and self.endpoint is not None:
+            raise ValueError("endpoint completes the benchmarks' prompts, and samples: 0 asks for none; leave one of them out")
         return self

@@ -116,6 +116,24 @@ def test_problems_that_want_libraries_are_left_out_aloud(model: Path, corpus: Pa
         evaluate(chosen("bigcodebench/complete"), 1, model, corpus, tmp_path)
 
 
+def test_without_samples_nothing_runs_and_every_problem_is_measured(model: Path, corpus: Path, tmp_path: Path) -> None:
+    """Also those whose libraries are not there: their solutions cost what they cost."""
+    row = {"task_id": "B/0", "complete_prompt": "def task_func():\n", "instruct_prompt": "", "canonical_solution": "    return 1\n", "entry_point": "task_func",
+           "test": "", "libs": "['pandas']"}  # fmt: skip
+    (tmp_path / "b.jsonl").write_text(json.dumps(row) + "\n")
+    chosen = (BenchmarkSettings(name="humaneval"), BenchmarkSettings(name="bigcodebench/complete", source=str(tmp_path / "b.jsonl")))
+    evaluate(SETTINGS, 1, model, corpus, tmp_path)
+    solved = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "bits").mkdir()
+    counts = evaluate(SETTINGS.model_copy(update={"samples": 0, "benchmarks": chosen}), 1, model, corpus, tmp_path / "bits")
+    results = json.loads((tmp_path / "bits" / "results.json").read_text())
+    assert results["benchmarks"] == {} == counts["pass_at_1_of"] and "humaneval" not in results
+    bits = results["bits_per_byte"]
+    assert bits["solutions"].keys() == {"humaneval", "bigcodebench/complete"} and bits["humaneval_solutions"] == solved["bits_per_byte"]["humaneval_solutions"]
+    assert bits["heldout"] == solved["bits_per_byte"]["heldout"] and results["completions"] == solved["completions"]
+    assert sorted(path.name for path in (tmp_path / "bits").iterdir()) == ["bits.jsonl", "off_target.jsonl", "results.json"]
+
+
 def test_the_same_again_gives_the_same_bytes(model: Path, corpus: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -169,6 +187,8 @@ def test_damaged_models(model: Path, corpus: Path, tmp_path: Path) -> None:
         {"max_new_tokens": 0},
         {"unknown": 1},
         {"samples": 2},
+        {"samples": -1},
+        {"samples": 0, "endpoint": {"endpoints": ["http://localhost:1/v1"], "model": "m"}},
         {"benchmarks": ["humanevil"]},
         {"benchmarks": ["evoeval", "evoeval/subtle"]},
     ],

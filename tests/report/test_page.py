@@ -335,6 +335,14 @@ def test_where_no_program_passes_the_interval_still_says_what_is_open(own_road: 
     assert "humaneval+ pass@1 0.0 (0.0 to 2.3) 12.2 (9.8 to 14.6)" in words  # Wilson's interval of 0 in 164
 
 
+def test_where_nothing_ran_that_is_said(own_road: dict[str, Path], tmp_path: Path) -> None:
+    for phase in PHASES:
+        path = own_road[f"evaluate {phase}"] / "results.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "benchmarks": {}, "humaneval": None}))
+    words = _Page(_build(own_road, tmp_path)).sections["evaluation"]
+    assert "None was run: evaluate.samples is 0." in words and "Off the target" in words and "pass@1" not in words
+
+
 def test_results_from_before_there_were_several_benchmarks_are_shown(own_road: dict[str, Path], tmp_path: Path) -> None:
     for phase in PHASES:
         path = own_road[f"evaluate {phase}"] / "results.json"

@@ -129,6 +129,11 @@ def test_a_benchmark_that_the_corpus_was_not_searched_for(folders: dict[str, Pat
     path.write_text(json.dumps(summary | {"decontamination": {"sought": 0, "benchmarks": {}, "ignored": [], "found": {}}}))
     (text,) = said()
     assert text.startswith(", ".join(reported))
+    for phase in ("general", "continued", "enhanced"):  # evaluate.samples: 0 measures solutions and runs nothing
+        results = folders[f"evaluate {phase}"] / "results.json"
+        results.write_text(json.dumps(json.loads(results.read_text()) | {"benchmarks": {}, "humaneval": None}))
+    (text,) = said()
+    assert text.startswith("humaneval+, mbpp+: reported on")
 
 
 def test_the_section_has_them_all_or_says_that_there_are_none(folders: dict[str, Path]) -> None:

@@ -24,16 +24,18 @@ _NOT_COMPARABLE = (
 
 def blocks(results: Mapping[str, Results]) -> list[Child]:
     """What the evaluation section shows of programs that were run."""
-    several = any(one.benchmarks for one in results.values())
+    ran = any(one.benchmarks or one.humaneval for one in results.values())
     return [
         tag("h3", "Programs that pass their tests"),
-        grid(_charts(results)),
-        _scores(results) if several else _humaneval_table(results),
-        _paper_table(),
-        _reasons(results),
+        *(_passing(results) if ran else [tag("p", "None was run: evaluate.samples is 0. What solutions cost in bits is above.", class_="note")]),
         _off_target(results),
         _annotator(results),
     ]
+
+
+def _passing(results: Mapping[str, Results]) -> list[Child]:
+    several = any(one.benchmarks for one in results.values())
+    return [grid(_charts(results)), _scores(results) if several else _humaneval_table(results), _paper_table(), _reasons(results)]
 
 
 def pass_at_1(found: HumanEval) -> str:

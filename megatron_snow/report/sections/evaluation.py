@@ -72,13 +72,13 @@ def _unsought(road: RoadView, results: Mapping[str, Results]) -> list[Alert]:
         return []
     reported: dict[str, None] = {}
     for one in results.values():
-        reported |= dict.fromkeys(name for name, benchmark in one.benchmarks.items() if not benchmark.members)
-        if not one.benchmarks and one.humaneval:
+        reported |= dict.fromkeys([*(name for name, benchmark in one.benchmarks.items() if not benchmark.members), *one.bits_per_byte.solutions])
+        if not reported and one.humaneval:
             reported["humaneval"] = None
     names = [name for name in reported if name not in searched.benchmarks]
     if not names:
         return []
-    text = f"{', '.join(names)}: reported on, and the corpus was not searched for them. What was solved may have been read in training."
+    text = f"{', '.join(names)}: reported on, and the corpus was not searched for them. What is measured may have been read in training."
     return [Alert("contamination", text, "corpus", "which benchmarks it was searched for; add these to corpus.decontamination.benchmarks.")]
 
 
