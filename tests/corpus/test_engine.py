@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,20 +23,23 @@ NO_RAY = "Ray is not installed: pip install 'megatron_snow[ray]'"
 
 
 class Fatal(PipelineStep):
-    """Writes its task's number; the first tries of some tasks are killed by the kernel's own signal."""
+    """Writes its task's number; the first tries of some tasks are killed by the kernel's own signal, once the file ``after`` is there."""
 
     type = "WRITER"
     name = "fatal"
 
-    def __init__(self, folder: Path, killed: dict[int, int]) -> None:
+    def __init__(self, folder: Path, killed: dict[int, int], after: Path | None = None) -> None:
         super().__init__()
-        self.folder, self.killed = folder, killed
+        self.folder, self.killed, self.after = folder, killed, after
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Counts its tries in files."""
         tries = len(list(self.folder.glob(f"{rank}.try*")))
         (self.folder / f"{rank}.try{tries}").touch()
         if tries < self.killed.get(rank, 0):
+            end = time.monotonic() + 60
+            while self.after and not self.after.exists() and time.monotonic() < end:
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
         (self.folder / f"{rank}.out").write_text(str(rank))
         yield from ()
@@ -49,7 +53,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 
 def test_workers_that_always_die_are_said(tmp_path: Path) -> None:
     with pytest.raises(SnowError, match="worker processes were killed 3 times before any of the 1 tasks left was done"):
-        run_steps([Fatal(tmp_path, {0: 100})], 2, 2, tmp_path / "logs", "test")
+        run_steps([Fatal(tmp_path, {0: 100}, after=tmp_path / "logs" / "completions" / "00001")], 2, 2, tmp_path / "logs", "test")
     assert (tmp_path / "1.out").exists()
 
 
