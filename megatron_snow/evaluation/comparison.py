@@ -44,7 +44,8 @@ def differences(first: Path, second: Path) -> dict[str, Difference]:
     one, two = read_results(first)["benchmarks"], read_results(second)["benchmarks"]
     shared = [name for name in one if name in two]
     if not shared:
-        raise SnowError(f"{first} has {', '.join(one) or 'no benchmark'}, {second} has {', '.join(two) or 'none'}: none in common; evaluate both on the same")
+        have = f"{first} has {', '.join(one) or 'no benchmark'}, {second} has {', '.join(two) or 'none'}"
+        raise SnowError(f"{have}: none in common; evaluate both on the same, with evaluate.samples 1 or more")
     found = {}
     for name in shared:
         ours, theirs = _shares(first, name, one[name]), _shares(second, name, two[name])
