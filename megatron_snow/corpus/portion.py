@@ -1,11 +1,13 @@
 """A random share of what the sources hold, as a listing that the corpus arrow takes for its own: for an estimate before the whole is done.
 
-What is drawn is a unit: an installed file, a row of a folder, an archive, a clone. Each is as likely as any other, by the hash of the seed and
-its name. The rows of a file are counted first (parquet says how many it has, lines are counted), so that no row is more likely than another.
+What is drawn is a unit: an installed file, a row of a folder, an archive, a clone. Each is as likely as any other, by the hash of the seed, its
+source and its place among that source's units, so that the same sources in another folder give the same share. The rows of a file are counted
+first (parquet says how many it has, lines are counted), so that no row is more likely than another.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +54,10 @@ def draw(settings: CorpusSettings, seed: int, share: float, folder: Path, stages
     listing = make_listing(settings, seed, folder)
     units = list(track(_units(settings, listing, folder), "counting what there is", unit="units"))
     wanted = min(len(units), max(fewest, round(share * len(units))))
-    drawn = sorted(units, key=lambda unit: hash_order(seed, f"portion/{unit[0]}"))[:wanted]
+    drawn = _shuffled(seed, units)[:wanted]
     items: list[Item] = []
     rows: dict[tuple[str, int | None], RowsItem] = {}
-    for _, item, row in drawn:
+    for item, row in drawn:
         if item["kind"] != "rows":
             items.append(item)
             continue
@@ -70,19 +72,29 @@ def draw(settings: CorpusSettings, seed: int, share: float, folder: Path, stages
     target.mkdir(parents=True, exist_ok=True)
     write_atomically(task_file(target, 0), b"".join(orjson.dumps(item) + b"\n" for item in items))
     write_atomically(target / "listing.json", orjson.dumps(Listing(tasks=1, bytes=0, sources=listing["sources"])))
-    return Portion(wanted, len(units), frozenset(item["source"] for _, item, _ in units if item["kind"] in _WHOLE))
+    return Portion(wanted, len(units), frozenset(item["source"] for item, _ in units if item["kind"] in _WHOLE))
 
 
-def _units(settings: CorpusSettings, listing: Listing, folder: Path) -> Iterator[tuple[str, Item, int]]:
-    """(name, item, row) of every unit; the row is 0 for items that are one."""
+def _shuffled(seed: int, units: list[tuple[Item, int]]) -> list[tuple[Item, int]]:
+    """In hash order. A unit is named by its place, as its location is another on another machine."""
+    places: Counter[str] = Counter()
+    order: list[bytes] = []
+    for item, _ in units:
+        order.append(hash_order(seed, f"portion/{item['source']}/{places[item['source']]}"))
+        places[item["source"]] += 1
+    return [units[index] for index in sorted(range(len(units)), key=order.__getitem__)]
+
+
+def _units(settings: CorpusSettings, listing: Listing, folder: Path) -> Iterator[tuple[Item, int]]:
+    """(item, row) of every unit; the row is 0 for items that are one."""
     for task in range(listing["tasks"]):
         for item in read_task(folder, task):
             if item["kind"] != "rows":
-                yield orjson.dumps(item).decode(), item, 0
+                yield item, 0
                 continue
             rows = item["rows"] if item["rows"] is not None else range(_count(item, settings.max_file_bytes))
             for row in rows:
-                yield f"{item['location']}/{item['group']}/{row}", item, row
+                yield item, row
 
 
 def _count(item: RowsItem, max_bytes: int) -> int:
