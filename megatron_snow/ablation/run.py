@@ -215,12 +215,13 @@ def _forwarding(slots: dict[int, tuple[Unit, subprocess.Popen]]) -> Iterator[lis
             signal.signal(number, handler)
 
 
-def command_of(study: Path, out: Path, scale: str, overrides: Sequence[str]) -> Callable[[Unit], list[str]]:
+def command_of(study: Path, roads: Roads, scale: str, overrides: Sequence[str]) -> Callable[[Unit], list[str]]:
     """The command line that runs one unit in a process of its own."""
 
     def build(unit: Unit) -> list[str]:
         options = [word for override in overrides for word in ("--set", override)]
         chosen = ["--only", unit.arm, "--seeds", str(unit.seed)]
-        return [sys.executable, "-m", "megatron_snow", "ablate", str(study), "--out", str(out), "--scale", scale, *options, *chosen, "--no-results"]
+        places = ["--out", str(roads.out), *(("--store", str(roads.store)) if roads.store else ())]
+        return [sys.executable, "-m", "megatron_snow", "ablate", str(study), *places, "--scale", scale, *options, *chosen, "--no-results"]
 
     return build

@@ -1,11 +1,11 @@
 """The arms' roads on one store of artefacts: what several arms have in common is made once.
 
-Every artefact of a study lies in ``<out>/store/<arrow>/<lineage>``. A stage's lineage is the digest of what it is made from: its arrow and
-version, its settings, the road's seed, fingerprints of what lies outside (sources, given models), and its inputs' lineages. All of that
-is known before anything runs, and two arms agree on a stage's lineage exactly where everything that it reads is the same (a
-first phase on the standard tier, whoever chose the high-quality one): then they share the folder, and whoever comes first makes it. In
-the folder the road's own rule holds on: the artefact's key, which covers the bytes of its inputs, decides whether it is done, stale,
-partial or missing (``recipe.stage``).
+Every artefact of a study lies in ``<out>/store/<arrow>/<lineage>``, or below a store that several studies are given. A stage's lineage is the
+digest of what it is made from: its arrow and version, its settings, the road's seed, fingerprints of what lies outside (sources, given
+models), and its inputs' lineages. All of that is known before anything runs, and two arms agree on a stage's lineage exactly where everything
+that it reads is the same (a first phase on the standard tier, whoever chose the high-quality one): then they share the folder, and whoever
+comes first makes it. In the folder the road's own rule holds on: the artefact's key, which covers the bytes of its inputs, decides whether
+it is done, stale, partial or missing (``recipe.stage``).
 
 An arm with a seed also has a folder of links, ``<out>/arms/<arm>/seed-<n>/``, laid out as a road of its own.
 """
@@ -34,10 +34,11 @@ External = dict[str, dict[str, str]]
 
 
 class Roads:
-    """The roads of a study's units in one output folder. Fingerprints of sources are taken once, however many arms read them."""
+    """The roads of a study's units in one output folder; artefacts in ``store``, else in it too. Fingerprints of sources are taken once for all arms."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, store: Path | None = None) -> None:
         self.out = out
+        self.store = None if store is None else store.absolute()
         self._external: External = {}
 
     def road(self, recipe: Recipe) -> Road:
@@ -52,7 +53,8 @@ class Roads:
             lineages[stage.name] = digest(own | {"inputs": {name: lineages[name] for name in (*whole, *read)}})
             for part, inputs in stage.parts.items():
                 lineages[f"{stage.name}/{part}"] = digest(own | {"inputs": {name: lineages[name] for name in inputs}})
-            placed.append(replace(stage, folder=f"store/{stage.arrow}/{lineages[stage.name][:_LENGTH]}", external=partial(dict, external)))
+            folder = str((self.store or Path("store")) / stage.arrow / lineages[stage.name][:_LENGTH])
+            placed.append(replace(stage, folder=folder, external=partial(dict, external)))
         return Road(placed, self.out, recipe.seed)
 
     def bare(self, recipe: Recipe) -> list[Stage]:
@@ -79,7 +81,7 @@ class Roads:
             link.parent.mkdir(parents=True, exist_ok=True)
             beside = link.with_name(link.name + ".new")
             beside.unlink(missing_ok=True)
-            beside.symlink_to(os.path.relpath(road.folder(name), link.parent))
+            beside.symlink_to(road.folder(name) if self.store else os.path.relpath(road.folder(name), link.parent))
             os.replace(beside, link)
 
     def arm(self, unit: Unit) -> Path:
@@ -108,7 +110,7 @@ def held(folder: Path, who: str) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         handle = folder.with_name(folder.name + ".lock").open("a+")
     except OSError as error:
-        raise SnowError(f"cannot write to {folder.parent}: {error.strerror}; choose another folder with --out") from error
+        raise SnowError(f"cannot write to {folder.parent}: {error.strerror}; choose another folder with --out or --store") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,6 +26,9 @@ def ablate(
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one field of every arm's recipe. May be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where artefacts and results go; out/ablate/<study>-<scale> by default.")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="FOLDER", help="Where artefacts go: studies on one store share what is alike. OUT/store by default.")
+    ] = None,
     scale: Annotated[str | None, typer.Option("--scale", help="One of the study's scales; its first by default.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="ARM", help="Only this arm. May be repeated.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="N[,N...]", help="Only these of the study's seeds.")] = None,
@@ -53,7 +56,7 @@ def ablate(
         if task >= len(units):
             raise SnowError(f"--task {task}: there are {len(units)} runs, numbered from 0")
         units = [units[task]]
-    roads = Roads(out or Path("out") / "ablate" / f"{opened.study.name}-{opened.scale_name}")
+    roads = Roads(out or Path("out") / "ablate" / f"{opened.study.name}-{opened.scale_name}", store)
     runs = [{"arm": unit.arm, "seed": unit.seed} for unit in units]
     about = {"study": opened.study.name, "scale": opened.scale_name, "tokens": opened.scale.tokens, "runs": runs, "left_out": dict(opened.absent)}
     if listing:
@@ -88,7 +91,7 @@ def _run(study: Path, opened: Opened, units: list[Unit], roads: Roads, overrides
     else:
         for unit in units:
             _refuse_without_sandbox(unit, roads.road(unit.recipe))
-        run_at_once(opened.base, units, roads, command_of(study, roads.out, opened.scale_name, overrides), jobs)
+        run_at_once(opened.base, units, roads, command_of(study, roads, opened.scale_name, overrides), jobs)
 
 
 def _refuse_without_sandbox(unit: Unit, road: Road) -> None:

@@ -139,6 +139,25 @@ def test_an_arm_more_leaves_what_is_there(study, tmp_path):
     write_results(open_study(file), Roads(out))
 
 
+def test_a_second_study_on_the_same_store_makes_only_what_is_new(study, tmp_path):
+    first, out, _, _ = study
+    before = _manifests(out)
+    gamma = {"phases": ["general"], "set": {"train.phases.general.learning_rate.peak": 1e-3}}
+    changes = {"name": "other", "seeds": [1], "arms": {"again": ARMS["beta"], "gamma": gamma}, "baseline": "again"}
+    file = write(tmp_path, **changes, scales=open_study(first).study.model_dump(mode="json")["scales"])
+    process = _snow(file, "--out", tmp_path / "out", "--store", out / "store", "--jobs", 2)
+    said = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, said
+    after = _manifests(out)
+    assert {name: after[name] for name in before} == before
+    assert sorted(name.split("/")[1] for name in after.keys() - before.keys()) == ["convert", "evaluate", "train"]  # gamma's
+    assert not (tmp_path / "out" / "store").exists()
+    model = Path("6-train") / "general"
+    assert (tmp_path / "out" / "arms" / "again" / "seed-1" / model).resolve() == (out / "arms" / "beta" / "seed-1" / model).resolve()
+    results = json.loads((tmp_path / "out" / "results" / "results.json").read_text())
+    assert (results["runs"]["missing"], len(results["runs"]["finished"])) == ([], 2)
+
+
 def test_a_damaged_result_is_named(study, tmp_path):
     file, out, _, _ = study
     path = (out / "arms" / "alpha" / "seed-1" / "8-evaluate" / "general" / "bits.jsonl").resolve()
