@@ -21,7 +21,7 @@ def render(opened: Opened, units: Sequence[Unit], roads: Roads) -> str:
     study = opened.study
     made, missing = _roads(units, roads)
     lines = [
-        f"{study.name} at scale {opened.scale_name} -> {roads.out}",
+        f"{study.name} at scale {opened.scale_name} -> {roads.out}" + (f", artefacts in {roads.store}" if roads.store else ""),
         *([f"  {study.question}"] if study.question else []),
         f"  {len({unit.arm for unit in units})} arms x {len({unit.seed for unit in units})} seeds = {len(units)} runs "
         f"of {format_count(opened.scale.tokens)} tokens; "

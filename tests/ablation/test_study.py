@@ -145,6 +145,8 @@ def test_a_second_study_on_the_same_store_makes_only_what_is_new(study, tmp_path
     gamma = {"phases": ["general"], "set": {"train.phases.general.learning_rate.peak": 1e-3}}
     changes = {"name": "other", "seeds": [1], "arms": {"again": ARMS["beta"], "gamma": gamma}, "baseline": "again"}
     file = write(tmp_path, **changes, scales=open_study(first).study.model_dump(mode="json")["scales"])
+    opened = open_study(file)
+    assert f", artefacts in {out / 'store'}" in render(opened, opened.units, Roads(tmp_path / "out", out / "store"))
     process = _snow(file, "--out", tmp_path / "out", "--store", out / "store", "--jobs", 2)
     said = process.communicate(timeout=600)[0]
     assert process.returncode == 0, said
