@@ -81,6 +81,7 @@ class Roads:
             link.parent.mkdir(parents=True, exist_ok=True)
             beside = link.with_name(link.name + ".new")
             beside.unlink(missing_ok=True)
+            # relative within one folder, so that a study can be moved with its own store
             beside.symlink_to(road.folder(name) if self.store else os.path.relpath(road.folder(name), link.parent))
             os.replace(beside, link)
 

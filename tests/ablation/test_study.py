@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,7 +141,9 @@ def test_an_arm_more_leaves_what_is_there(study, tmp_path):
 
 
 def test_a_second_study_on_the_same_store_makes_only_what_is_new(study, tmp_path):
-    first, out, _, _ = study
+    first, finished, _, _ = study
+    out = tmp_path / "finished"
+    shutil.copytree(finished / "store", out / "store")  # what is made here must not be there for the tests of the first study
     before = _manifests(out)
     gamma = {"phases": ["general"], "set": {"train.phases.general.learning_rate.peak": 1e-3}}
     changes = {"name": "other", "seeds": [1], "arms": {"again": ARMS["beta"], "gamma": gamma}, "baseline": "again"}
@@ -154,8 +157,8 @@ def test_a_second_study_on_the_same_store_makes_only_what_is_new(study, tmp_path
     assert {name: after[name] for name in before} == before
     assert sorted(name.split("/")[1] for name in after.keys() - before.keys()) == ["convert", "evaluate", "train"]  # gamma's
     assert not (tmp_path / "out" / "store").exists()
-    model = Path("6-train") / "general"
-    assert (tmp_path / "out" / "arms" / "again" / "seed-1" / model).resolve() == (out / "arms" / "beta" / "seed-1" / model).resolve()
+    model, again = Path("seed-1") / "6-train" / "general", (tmp_path / "out" / "arms" / "again").resolve()
+    assert (again / model).resolve() == out / "store" / "train" / (finished / "arms" / "beta" / model).resolve().name
     results = json.loads((tmp_path / "out" / "results" / "results.json").read_text())
     assert (results["runs"]["missing"], len(results["runs"]["finished"])) == ([], 2)
 
