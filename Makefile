@@ -27,9 +27,9 @@ quickstart: install
 	$(BIN)/snow run examples/quickstart/recipe.yaml
 
 # Two files at a time, as they come (xdist would begin the few long tests of the whole road last): much of the suite waits for processes to start.
-# -rs: what was skipped, and why, stands before the closing line.
+# -rfEs: what failed, and what was skipped and why, stands before the closing line.
 test: install
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rfEs
 
 soak: install
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m soak -o faulthandler_timeout=7200

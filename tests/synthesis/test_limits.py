@@ -80,13 +80,28 @@ def test_an_endpoint_that_asks_for_time_gets_it_and_no_tries_are_lost(serve, qua
     assert all(after - before >= 0.09 for (before, busy), (after, _) in itertools.pairwise(times) if busy)
 
 
+def full_first(limit: int, met: list[bool]):
+    """Answers nobody before ``limit`` are in flight, however long a busy machine takes to let them in; slowly from then on."""
+    full = threading.Event()
+
+    def behave(handler, body, turn):
+        if turn == limit - 1:
+            full.set()
+        met.append(full.wait(60))
+        answer_slowly(handler, body, turn)
+
+    return behave
+
+
 def test_limits_of_an_endpoint_are_its_own(serve, quality, tokenizer, work):
-    narrow, wide = serve(answer_slowly), serve(answer_slowly)
-    chosen = settings(narrow, wide, requests=40, concurrency=8).model_copy(
+    met: list[bool] = []
+    narrow, wide = serve(full_first(2, met)), serve(full_first(8, met))
+    chosen = settings(narrow, wide, requests=40, concurrency=8, timeout=90).model_copy(
         update={"endpoints": (EndpointSettings(url=narrow.url, concurrency=2), EndpointSettings(url=wide.url))}
     )
     assert synthesize(chosen, 1, quality, tokenizer, work, DECONTAMINATION)["accepted"] == 40
     assert (narrow.most_busy, wide.most_busy) == (2, 8) and len(narrow.asked) < len(wide.asked)
+    assert met == [True] * 40
 
 
 @pytest.mark.parametrize("limit", [{"requests_per_minute": 1200}, {"tokens_per_minute": 1200 * 60}])  # 60: what each answer counts here
